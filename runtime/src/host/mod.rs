@@ -1,0 +1,230 @@
+//! The host: runs a handler's WASM component in a sandbox, one fresh instance for each attempt. The room's face.
+//!
+//! What is not here: when to run (dispatch), what is kept (store), what the operator wrote (config).
+#![allow(clippy::todo, unused_variables)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use crate::words::attempt::{CallRecord, LogLine, Outcome};
+use crate::words::digest::Digest;
+use crate::words::event::Name;
+use crate::words::secret::Secret;
+use crate::words::shelf::{ShelfRead, ShelfTxn};
+use crate::words::time::Millis;
+
+/// One per process: compiler, pool, epoch ticker, linkers.
+#[derive(Clone)]
+pub struct Engine {}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Compiled plugins are kept here, mode 0700; None: compile each time.
+    pub cache: Option<PathBuf>,
+    /// Live instances over all handlers.
+    pub instances_max: u32,
+}
+
+impl Engine {
+    pub fn new(options: Options) -> Result<Engine, Error> {
+        todo!()
+    }
+
+    /// Reads, checks, compiles (or takes from the cache) and describes a plugin. Blocking.
+    pub fn load(&self, path: &Path) -> Result<Plugin, Error> {
+        todo!()
+    }
+}
+
+/// A component that loads: its digest, its manifest, its imports.
+#[derive(Clone)]
+pub struct Plugin {}
+
+impl Plugin {
+    pub fn digest(&self) -> Digest {
+        todo!()
+    }
+    pub fn manifest(&self) -> &Manifest {
+        todo!()
+    }
+    /// `0.1`
+    pub fn contract(&self) -> &str {
+        todo!()
+    }
+    /// Interfaces it imports, ours and WASI's.
+    pub fn imports(&self) -> &[String] {
+        todo!()
+    }
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Manifest {
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    pub events: Vec<String>,
+    pub origins: Vec<String>,
+    pub settings: Vec<Setting>,
+}
+
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Setting {
+    pub key: String,
+    pub kind: SettingKind,
+    pub required: bool,
+    pub default: Option<String>,
+    pub help: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SettingKind {
+    Text,
+    Number,
+    Boolean,
+    Json,
+    Secret,
+}
+
+/// What the operator gives one handler.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    pub name: Name,
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    pub secrets: BTreeMap<String, BoundSecret>,
+    /// `https://hooks.slack.com`, `http://127.0.0.1:8081`, `https://*.example.com`
+    pub origins: Vec<String>,
+    /// Private addresses that may be dialled all the same.
+    pub networks: Vec<IpNet>,
+    pub limits: CallLimits,
+}
+
+#[derive(Clone, Debug)]
+pub struct BoundSecret {
+    pub value: Secret,
+    /// Origins it may be sent to.
+    pub to: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CallLimits {
+    pub memory_bytes: u64,
+    pub timeout: Duration,
+    pub calls: u32,
+    pub call_bytes: u64,
+    pub response_bytes: usize,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        use crate::words::limits as l;
+        CallLimits {
+            memory_bytes: l::GUEST_MEMORY_BYTES_DEFAULT,
+            timeout: l::GUEST_TIMEOUT_DEFAULT,
+            calls: l::CALLS_MAX,
+            call_bytes: l::CALL_BYTES_MAX,
+            response_bytes: l::HTTP_RESPONSE_BYTES_MAX,
+        }
+    }
+}
+
+/// A plugin with its settings and grants: what a subscription names.
+pub struct Handler {}
+
+/// What does not fit between a plugin and its grants. `key`: the field below the handler (`settings.template`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub key: String,
+    pub message: String,
+    /// A warning leaves the handler usable.
+    pub fatal: bool,
+}
+
+impl Handler {
+    /// # Errors
+    /// All problems at once: a required setting missing, an origin wanted and not granted, a secret bound to
+    /// an origin that is not granted, … Warnings alone do not fail; they are in the second value.
+    pub fn bind(
+        engine: &Engine,
+        plugin: Plugin,
+        grants: Grants,
+    ) -> Result<(Handler, Vec<Problem>), Vec<Problem>> {
+        todo!()
+    }
+
+    pub fn name(&self) -> &Name {
+        todo!()
+    }
+    pub fn plugin(&self) -> &Plugin {
+        todo!()
+    }
+
+    /// Runs one attempt to its end, always within its timeout. Must run on the guests' runtime.
+    pub async fn call(&self, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
+        todo!()
+    }
+}
+
+/// Whether outbound calls leave the machine: `plugin run` without `--live` sends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    Live,
+    /// Every granted call is answered 200 with an empty JSON object.
+    Dry,
+}
+
+/// One event as the contract hands it to a guest.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub id: String,
+    pub event_type: String,
+    pub source: String,
+    pub delivery_id: String,
+    pub received_at: Millis,
+    pub signed_at: Option<Millis>,
+    pub attempt: u32,
+    pub query: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    pub attributes: Vec<(String, String)>,
+}
+
+/// What a call left behind.
+#[derive(Clone, Debug)]
+pub struct Called {
+    pub outcome: Outcome,
+    pub calls: Vec<CallRecord>,
+    pub logs: Vec<LogLine>,
+    pub took: Duration,
+    pub memory_bytes: u64,
+    /// What it read from and wants written to the shelf. Empty unless the outcome is done or skipped.
+    pub shelf: ShelfTxn,
+}
+
+/// Where `state` reads from. Two bodies: the ledger's (in dispatch) and one in memory for `plugin run`.
+pub trait Shelf: Send + Sync {
+    fn get<'a>(&'a self, key: &'a str) -> ShelfFuture<'a, ShelfRead>;
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> ShelfFuture<'a, Vec<String>>;
+    /// Bytes now on the shelf, for the quota.
+    fn bytes<'a>(&'a self) -> ShelfFuture<'a, u64>;
+}
+
+pub type ShelfFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("plugin `{path}`: {why}")]
+    Plugin { path: PathBuf, why: String },
+    #[error("the WASM engine does not start: {0}")]
+    Engine(String),
+}

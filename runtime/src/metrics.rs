@@ -1,0 +1,111 @@
+//! Metrics: every figure that `/metrics` shows, named by the verbs. Counters only; gauges are read when scraped.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BySource {
+    pub source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByReason {
+    pub source: String,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByOutcome {
+    pub handler: String,
+    pub outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ByHandler {
+    pub handler: String,
+}
+
+/// Cheap to clone; one per process.
+#[derive(Clone)]
+pub struct Metrics {
+    pub accepted: Family<BySource, Counter>,
+    pub duplicates: Family<BySource, Counter>,
+    /// Duplicates by id whose body differed.
+    pub body_differed: Family<BySource, Counter>,
+    /// `source` is empty where the path named none; `reason` is a slug of `intake/refusal`.
+    pub refusals: Family<ByReason, Counter>,
+    /// `outcome` is done, skipped, dead, parked or retried.
+    pub deliveries: Family<ByOutcome, Counter>,
+    pub attempts: Family<ByOutcome, Counter>,
+    pub answer_seconds: Histogram,
+    pub attempt_seconds: Family<ByHandler, Histogram, fn() -> Histogram>,
+    registry: Arc<Registry>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 18))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("longshore");
+        let metrics = Metrics {
+            accepted: Family::default(),
+            duplicates: Family::default(),
+            body_differed: Family::default(),
+            refusals: Family::default(),
+            deliveries: Family::default(),
+            attempts: Family::default(),
+            answer_seconds: seconds(),
+            attempt_seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
+            registry: Arc::default(),
+        };
+        let m = &metrics;
+        registry.register(
+            "events_accepted",
+            "Events stored and answered 200 for the first time",
+            m.accepted.clone(),
+        );
+        registry.register(
+            "events_duplicate",
+            "Redeliveries answered 200 and not handled again",
+            m.duplicates.clone(),
+        );
+        registry.register(
+            "events_body_differed",
+            "Redeliveries whose body differed from the first",
+            m.body_differed.clone(),
+        );
+        registry.register("refusals", "Requests that got no 2xx, by reason", m.refusals.clone());
+        registry.register("deliveries", "Deliveries by what an attempt led to", m.deliveries.clone());
+        registry.register("attempts", "Attempts by outcome", m.attempts.clone());
+        registry.register_with_unit(
+            "answer",
+            "From the end of a request's headers to its answer",
+            Unit::Seconds,
+            m.answer_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "attempt",
+            "One call of a handler",
+            Unit::Seconds,
+            m.attempt_seconds.clone(),
+        );
+        Metrics { registry: Arc::new(registry), ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The counters in OpenMetrics text, without its final `# EOF`.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode_registry(&mut text, &self.registry)
+            .expect("a String takes all text");
+        text
+    }
+}

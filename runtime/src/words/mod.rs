@@ -1,0 +1,9 @@
+//! The words: types that every room shares. They import nothing of ours and do nothing but hold and print.
+
+pub mod attempt;
+pub mod digest;
+pub mod event;
+pub mod limits;
+pub mod secret;
+pub mod shelf;
+pub mod time;
