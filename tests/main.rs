@@ -1,0 +1,3 @@
+//! The tests of the whole: the real binary, real HTTPS, a real disk, real components. Chapters named by verb.
+
+mod house;
