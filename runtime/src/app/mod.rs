@@ -1,0 +1,216 @@
+//! App: the daemon's life, read aloud. Configuration becomes rooms, rooms become a running daemon, and a signal
+//! ends it.
+//!
+//! What is not here: anything that a room could do by itself.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::{Admin, SOCKET_NAME};
+use crate::config::{self, Config};
+use crate::dispatch::Dispatch;
+use crate::intake::Intake;
+use crate::metrics::Metrics;
+use crate::store::{self, Durability, Ledger};
+use crate::words::limits;
+use crate::words::time::Millis;
+
+mod build;
+mod logging;
+mod signals;
+
+/// Retention looks this often; it finds little to do.
+const RETAIN_EVERY: Duration = Duration::from_secs(60);
+/// How long open connections to the admin interfaces are waited for at the end.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+
+/// Runs the daemon until a signal ends it.
+///
+/// The exit code is 0 after a clean stop, 1 where it could not start or could not close its store.
+pub fn run(request: &config::Request) -> ExitCode {
+    let (config, warnings) = match config::load(request).sound() {
+        Ok(sound) => sound,
+        Err(problems) => {
+            eprint!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::init(&config.log);
+    raise_file_limit();
+    for warning in warnings.iter() {
+        warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("the system gives threads");
+    // Guests have threads of their own: one that loops may delay another guest, but never an answer.
+    let guests = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("guest")
+        .enable_all()
+        .build()
+        .expect("the system gives threads");
+    let ended = runtime.block_on(live(config, guests.handle().clone()));
+    guests.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            error!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Build, bind, say what is bound, run, wait for a reason to stop, drain with a deadline.
+async fn live(config: Config, guests: tokio::runtime::Handle) -> Result<(), String> {
+    let daemon = Daemon::start(&config, guests).await?;
+    signals::wait_for_stop().await;
+    info!(drain_s = config.server.drain.as_secs(), "stopping: no new requests, those in flight are finished");
+    let drained = daemon.drain(config.server.drain);
+    tokio::select! {
+        closed = drained => closed,
+        () = signals::wait_for_stop() => Err("stopped by a second signal; the journal is whole, attempts in flight are repeated".to_owned()),
+    }
+}
+
+struct Daemon {
+    admin: Arc<Admin>,
+    dispatch: Arc<Dispatch>,
+    ledger: Ledger,
+    /// Stops the door; then, when all is drained, the admin interfaces.
+    stop_intake: CancellationToken,
+    stop_admin: CancellationToken,
+    intake: JoinHandle<()>,
+    interfaces: Vec<JoinHandle<()>>,
+}
+
+impl Daemon {
+    async fn start(config: &Config, guests: tokio::runtime::Handle) -> Result<Daemon, String> {
+        let plan = build::plan(config).await?;
+        let door = bind(config.server.listen, "server.listen").await?;
+        let ledger = open_store(config).await?;
+        build::hold_what_nobody_wants(config, &plan, &ledger).await?;
+        let metrics = Metrics::default();
+        let (sources, facts) = build::sources(config, &plan, &ledger).await?;
+        let intake = Intake::new(
+            build::intake_options(config)?,
+            sources,
+            build::routes(config),
+            ledger.clone(),
+            metrics.clone(),
+        );
+        let dispatch =
+            Arc::new(Dispatch::start(build::lanes(config, &plan), ledger.clone(), metrics.clone(), guests));
+        let admin =
+            Admin::new(ledger.clone(), Arc::clone(&intake), Arc::clone(&dispatch), metrics, facts);
+        let (stop_intake, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+        let mut interfaces = vec![tokio::spawn(retain(ledger.clone(), stop_admin.clone()))];
+        interfaces.extend(serve_admin(config, &admin, &stop_admin).await?);
+        let address = door.local_addr().map_err(|e| format!("server.listen: {e}"))?;
+        let serving = Arc::clone(&intake).serve(door, stop_intake.clone());
+        let intake = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                error!(%error, "the door closed");
+            }
+        });
+        info!(%address, tls = ?config.server.tls, sources = config.sources.len(), handlers = config.handlers.len(), "ready");
+        Ok(Daemon { admin, dispatch, ledger, stop_intake, stop_admin, intake, interfaces })
+    }
+
+    async fn drain(self, deadline: Duration) -> Result<(), String> {
+        self.admin.drain();
+        self.stop_intake.cancel();
+        let attempts = self.dispatch.drain(deadline);
+        let _ = tokio::join!(self.intake, attempts);
+        let closed = self.ledger.close().await.map_err(|e| e.to_string());
+        self.stop_admin.cancel();
+        for interface in self.interfaces {
+            let _ = tokio::time::timeout(ADMIN_DRAIN, interface).await;
+        }
+        info!("stopped");
+        closed
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| format!("cannot listen on {address}: {e}; change `{key}`, or end what uses the port"))
+}
+
+async fn open_store(config: &Config) -> Result<Ledger, String> {
+    let options = store::Options {
+        path: config.store.path.clone(),
+        durability: config.store.durability,
+        retain_age: config.store.retain.max_age,
+        retain_bytes: config.store.retain.max_size,
+        open_age_max: config.store.open_max_age,
+    };
+    if options.durability == Durability::ProcessCrash {
+        warn!("store.durability is process-crash: an event that was answered 200 is lost at a power cut; type `durability: power-loss` to end this");
+    }
+    let opened = tokio::task::spawn_blocking(move || Ledger::open(options, Millis::now())).await;
+    let (ledger, recovery) = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    info!(
+        segments = recovery.segments,
+        journal_bytes = recovery.journal_bytes,
+        records_copied = recovery.records_copied,
+        torn_bytes = recovery.torn_bytes,
+        open_deliveries = recovery.open_deliveries,
+        index_rebuilt = recovery.index_rebuilt,
+        took_ms = recovery.took_ms,
+        "the store is open"
+    );
+    Ok(ledger)
+}
+
+async fn serve_admin(
+    config: &Config,
+    admin: &Arc<Admin>,
+    stop: &CancellationToken,
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let mut serving = Vec::new();
+    let socket = config.store.path.join(SOCKET_NAME);
+    let serve = Arc::clone(admin).serve_socket(socket.clone(), stop.clone());
+    serving.push(tokio::spawn(async move {
+        if let Err(error) = serve.await {
+            error!(path = %socket.display(), %error, "the command line cannot reach this daemon");
+        }
+    }));
+    if let Some(address) = config.admin.listen {
+        let listener = bind(address, "admin.listen").await?;
+        let address = listener.local_addr().map_err(|e| format!("admin.listen: {e}"))?;
+        info!(%address, "metrics, healthz and readyz");
+        serving.push(tokio::spawn(Arc::clone(admin).serve_tcp(listener, stop.clone())));
+    }
+    Ok(serving)
+}
+
+async fn retain(ledger: Ledger, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETAIN_EVERY) => {}
+        }
+        match ledger.retain(Millis::now()).await {
+            Ok(did) if did.segments_dropped > 0 || did.deliveries_dead > 0 => info!(?did, "retention"),
+            Ok(_) => {}
+            Err(error) => warn!(%error, "retention could not run; trying again in a minute"),
+        }
+    }
+}
+
+/// A connection is a descriptor, and the usual soft limit is 1,024 of them.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, wanted = limits::CONNECTIONS_MAX_DEFAULT, "cannot raise the limit of open files; see `ulimit -n`");
+    }
+}
