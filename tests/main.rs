@@ -1,3 +1,12 @@
 //! The tests of the whole: the real binary, real HTTPS, a real disk, real components. Chapters named by verb.
 
+mod support;
+
+mod accept;
+mod carry;
+mod demo;
+mod hostile;
 mod house;
+mod kill;
+mod read;
+mod verify;

@@ -59,8 +59,9 @@ impl Client {
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = TokioIo::new(stream);
         let response = if http2 {
-            let (mut send, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(|e| e.to_string())?;
+            let (mut send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+                .await
+                .map_err(|e| e.to_string())?;
             tokio::spawn(connection);
             send.send_request(request).await
         } else {
@@ -75,7 +76,12 @@ impl Client {
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, version: parts.version })
     }
 
-    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Result<Answer, String> {
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, String> {
         let mut request = Request::post(format!("https://localhost:{}{path}", self.address.port()))
             .header("host", "localhost")
             .header("content-type", "application/json");
@@ -87,6 +93,7 @@ impl Client {
 
     /// Signs and posts an event to SendPilot's path.
     pub async fn send(&self, event: &Event) -> Result<Answer, String> {
-        self.post("/webhooks/sendpilot", &[("webhook-signature", &event.signature())], event.body.clone()).await
+        self.post("/webhooks/sendpilot", &[("webhook-signature", &event.signature())], event.body.clone())
+            .await
     }
 }

@@ -25,11 +25,13 @@ impl Home {
     /// `rest`: everything of the configuration below `server`, `admin` and `store`.
     pub fn new(rest: &str) -> Home {
         let folder = tempfile::Builder::new().prefix("longshore-test-").tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let made =
+            rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         let certificate = made.cert.pem();
         std::fs::write(folder.path().join("cert.pem"), &certificate).unwrap();
         std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        let home = Home { folder, certificate, environment: vec![("SENDPILOT_SECRET".into(), SECRET.into())] };
+        let home =
+            Home { folder, certificate, environment: vec![("SENDPILOT_SECRET".into(), SECRET.into())] };
         home.configure("", rest);
         home
     }
@@ -93,7 +95,8 @@ impl Home {
                 kept.lock().unwrap().push(line);
             }
         });
-        let mut daemon = Daemon { child, lines, certificate: self.certificate.clone(), address: None, admin: None };
+        let mut daemon =
+            Daemon { child, lines, certificate: self.certificate.clone(), address: None, admin: None };
         daemon.address = Some(daemon.announced("ready").await);
         daemon.admin = Some(daemon.announced("metrics, healthz and readyz").await);
         daemon
@@ -120,7 +123,8 @@ impl Daemon {
             }
             let lines = lines.lock().unwrap();
             let events = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let address = events.filter(|e| e["message"] == message).find_map(|e| e["address"].as_str()?.parse().ok());
+            let address =
+                events.filter(|e| e["message"] == message).find_map(|e| e["address"].as_str()?.parse().ok());
             address
         })
         .await

@@ -6,7 +6,7 @@ mod plugins;
 mod sender;
 
 pub use client::{Answer, Client};
-pub use daemon::{Daemon, Home};
+pub use daemon::{Daemon, Home, SENDPILOT};
 pub use plugins::plugin;
 pub use sender::{Event, SECRET, now_s, sign};
 
