@@ -48,7 +48,7 @@ impl Default for PortalSetup {
         let names = |all: &[&str]| all.iter().map(|&name| name.to_owned()).collect();
         PortalSetup {
             unique: names(&["sendpilot_lead_id"]),
-            plain: names(&["linkedin_url", "sendpilot_campaign_id"]),
+            plain: names(&["sendpilot_campaign_id", "sendpilot_linkedin_url"]),
         }
     }
 }
