@@ -60,8 +60,10 @@ use serde_json::Value;
 use crate::outcome::Failure;
 
 /// One verified webhook event, as handed to one subscription.
+///
+/// A test takes one from [`testing::event`](crate::testing::event) and changes what matters:
+/// `Event { attempt: 9, ..event("message.received", body) }`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Event {
     /// The provider's event id: the same for every redelivery of the event.
     pub id: String,

@@ -136,7 +136,8 @@ macro_rules! __export {
 
                 fn handle(
                     event: $crate::wasm::types::Event,
-                ) -> ::core::result::Result<$crate::wasm::types::Outcome, $crate::wasm::types::Failure> {
+                ) -> ::core::result::Result<$crate::wasm::types::Outcome, $crate::wasm::types::Failure>
+                {
                     $crate::wasm::handle(&$plugin, event)
                 }
             }

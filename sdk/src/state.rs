@@ -62,7 +62,9 @@ const PAGE: u32 = 500;
 /// State is unavailable, or the value is not of that form.
 pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     get_bytes(key)?
-        .map(|bytes| serde_json::from_slice(&bytes).map_err(|why| Error::Json(key.to_owned(), why.to_string())))
+        .map(|bytes| {
+            serde_json::from_slice(&bytes).map_err(|why| Error::Json(key.to_owned(), why.to_string()))
+        })
         .transpose()
 }
 
@@ -176,7 +178,9 @@ impl fmt::Display for Error {
             Error::TooLarge => write!(f, "state: the key or value is too large"),
             Error::Quota => write!(f, "state: the handler's store is full"),
             Error::Unavailable(why) => write!(f, "state is unavailable: {why}"),
-            Error::Json(key, why) => write!(f, "state: the value under `{key}` is not the JSON expected: {why}"),
+            Error::Json(key, why) => {
+                write!(f, "state: the value under `{key}` is not the JSON expected: {why}")
+            }
         }
     }
 }

@@ -68,7 +68,7 @@ use crate::plugin::Plugin;
 
 /// An event as a test needs it: id `evt_test`, source `test`, received at a fixed time, first attempt.
 ///
-/// Its fields can be set afterwards; see [`Event`].
+/// What a test needs otherwise it writes over: `Event { attempt: 9, ..event("message.received", body) }`.
 pub fn event(event_type: &str, body: Value) -> Event {
     Event {
         id: "evt_test".to_owned(),
@@ -216,7 +216,8 @@ impl Host {
     /// # Panics
     /// This host knows no plugin.
     pub fn deliver(&self, event: Event) -> Result<Outcome, Failure> {
-        let plugin = self.plugin.expect("`deliver` needs `Host::of(&PLUGIN)`; a function runs with `host.call`");
+        let plugin =
+            self.plugin.expect("`deliver` needs `Host::of(&PLUGIN)`; a function runs with `host.call`");
         self.call(|event| plugin.handle(event), event)
     }
 
