@@ -12,10 +12,8 @@
 //! assert_eq!(fields.default.as_deref(), Some(r#"{ "city": "/data/city" }"#));
 //! ```
 //!
-//! A declared default needs no code: [`settings::get`](crate::settings::get) returns it where the operator wrote
-//! nothing.
-
-use std::cell::RefCell;
+//! A declared default needs no code: the host gives it to [`settings::get`](crate::settings::get) where the
+//! operator wrote nothing.
 
 /// What a plugin asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,17 +126,4 @@ impl Manifest {
             settings: Vec::new(),
         }
     }
-}
-
-// The plugin's own settings, known while one of its attempts runs on this thread.
-thread_local! {
-    static DECLARED: RefCell<Vec<Setting>> = const { RefCell::new(Vec::new()) };
-}
-
-pub(crate) fn declare(settings: Vec<Setting>) {
-    DECLARED.set(settings);
-}
-
-pub(crate) fn with_declared<T>(read: impl FnOnce(&[Setting]) -> T) -> T {
-    DECLARED.with_borrow(|settings| read(settings))
 }

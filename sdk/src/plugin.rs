@@ -142,7 +142,7 @@ macro_rules! __export {
                 }
             }
 
-            $crate::wasm::bindings::export!(Exported with_types_in $crate::wasm::bindings);
+    $crate::wasm::bindings::export!(Exported with_types_in $crate::wasm::bindings);
         };
     };
 }

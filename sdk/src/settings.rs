@@ -42,20 +42,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use crate::host;
-use crate::manifest::{self, Setting, SettingKind};
 use crate::outcome::Failure;
 
 /// The setting as text: scalars as they are, lists and objects as JSON. Where the operator wrote nothing, the
 /// default that the plugin declared.
 pub fn get(key: &str) -> Option<String> {
-    host::setting(key).or_else(|| {
-        manifest::with_declared(|settings| {
-            settings.iter().find(|setting| setting.key == key).and_then(|setting| setting.default.clone())
-        })
-    })
+    host::setting(key)
 }
 
 /// The setting, which must be there and must not be blank.
@@ -91,31 +85,14 @@ pub fn json<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
 /// # Errors
 /// They are not of that form.
 pub fn all<T: DeserializeOwned>() -> Result<T, Error> {
-    let mut settings: Map<String, Value> =
-        serde_json::from_str(&host::settings()).map_err(|why| Error::invalid("*", why))?;
-    manifest::with_declared(|declared| {
-        for setting in declared {
-            if let Some(value) = default_value(setting) {
-                settings.entry(setting.key.clone()).or_insert(value);
-            }
-        }
-    });
-    serde_json::from_value(Value::Object(settings)).map_err(|why| Error::invalid("*", why))
-}
-
-fn default_value(setting: &Setting) -> Option<Value> {
-    let text = setting.default.as_ref()?;
-    match setting.kind {
-        SettingKind::Text => Some(Value::String(text.clone())),
-        SettingKind::Number | SettingKind::Boolean | SettingKind::Json => serde_json::from_str(text).ok(),
-        SettingKind::Secret => None,
-    }
+    serde_json::from_str(&host::settings())
+        .map_err(|why| Error { key: String::new(), why: Some(why.to_string()) })
 }
 
 /// A setting that is missing, or not of the form that the plugin needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The setting's name.
+    /// The setting's name; empty where all of them were read at once.
     pub key: String,
     why: Option<String>,
 }
@@ -137,6 +114,7 @@ impl fmt::Display for Error {
         let key = &self.key;
         match &self.why {
             None => write!(f, "setting `{key}` is missing: write it under `settings` of this handler"),
+            Some(why) if key.is_empty() => write!(f, "the settings are not valid: {why}"),
             Some(why) => write!(f, "setting `{key}` is not valid: {why}"),
         }
     }

@@ -62,7 +62,7 @@ use serde_json::{Map, Value};
 use crate::event::{self, Event};
 use crate::http::{Credential, Fault, RawResponse, Request, Target};
 use crate::log::Level;
-use crate::manifest::{self, SettingKind};
+use crate::manifest::{Setting, SettingKind};
 use crate::outcome::{Failure, Outcome};
 use crate::plugin::Plugin;
 
@@ -134,16 +134,21 @@ impl Host {
     pub fn new() -> Host {
         let inner = Rc::new(RefCell::new(Inner::default()));
         CURRENT.set(Some(Rc::clone(&inner)));
-        manifest::declare(Vec::new());
         Host { plugin: None, inner }
     }
 
     /// A host for this plugin: its origins are granted and its defaults apply.
+    ///
+    /// # Panics
+    /// A declared default is not of its setting's kind; the daemon would not load the plugin.
     pub fn of(plugin: &'static Plugin) -> Host {
         let mut host = Host::new();
         let manifest = plugin.manifest();
-        host.inner.borrow_mut().origins.extend(manifest.origins);
-        manifest::declare(manifest.settings);
+        {
+            let mut inner = host.inner.borrow_mut();
+            inner.origins.extend(manifest.origins);
+            inner.settings.extend(manifest.settings.iter().filter_map(default_of));
+        }
         host.plugin = Some(plugin);
         host
     }
@@ -203,6 +208,18 @@ impl Host {
         self.inner.borrow_mut().state.insert(key.to_owned(), Entry { value, ttl: None });
         self
     }
+}
+
+/// A declared default, as the value that an operator would have written.
+fn default_of(setting: &Setting) -> Option<(String, Value)> {
+    let text = setting.default.as_ref()?;
+    let value = match setting.kind {
+        SettingKind::Text => Value::String(text.clone()),
+        SettingKind::Number | SettingKind::Boolean | SettingKind::Json => serde_json::from_str(text)
+            .unwrap_or_else(|why| panic!("the default of setting `{}` is not valid: {why}", setting.key)),
+        SettingKind::Secret => panic!("secret `{}` has a default; a secret can have none", setting.key),
+    };
+    Some((setting.key.clone(), value))
 }
 
 // === acting ===
@@ -280,7 +297,6 @@ impl Drop for Host {
         CURRENT.with_borrow_mut(|current| {
             if current.as_ref().is_some_and(|inner| Rc::ptr_eq(inner, &self.inner)) {
                 *current = None;
-                manifest::declare(Vec::new());
             }
         });
     }

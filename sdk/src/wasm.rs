@@ -5,7 +5,7 @@ use std::panic;
 use std::time::Duration;
 
 use crate::event;
-use crate::manifest::{self, SettingKind};
+use crate::manifest::SettingKind;
 use crate::outcome;
 use crate::plugin::Plugin;
 
@@ -55,9 +55,11 @@ pub fn describe(plugin: &Plugin) -> types::Manifest {
 
 #[allow(missing_docs)]
 pub fn handle(plugin: &Plugin, event: types::Event) -> Result<types::Outcome, types::Failure> {
-    // One line on stderr, which the host keeps with the attempt; the trap that follows says nothing of why.
-    panic::set_hook(Box::new(|info| eprintln!("{info}")));
-    manifest::declare(plugin.manifest().settings);
+    // The host keeps stderr with the attempt; the trap that follows says nothing of why.
+    panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
+        eprintln!("panicked{at}: {}", panic.payload_as_str().unwrap_or("no message"));
+    }));
     match plugin.handle(read(event)) {
         Ok(outcome::Outcome::Done(note)) => Ok(types::Outcome::Done(note)),
         Ok(outcome::Outcome::Skipped(note)) => Ok(types::Outcome::Skipped(note)),
