@@ -5,13 +5,13 @@
 //!
 //! | module | what for |
 //! |---|---|
-//! | [`event`](Event) | the verified event: its id, its type, its body as typed JSON |
+//! | [`event`](mod@event) | the verified event: its id, its type, its body as typed JSON |
 //! | [`outcome`] | what the call returns: done, skipped, retry, reject; what `?` means |
 //! | [`http`] | outbound calls, with secrets that the plugin names and never sees |
 //! | [`settings`] | what the operator wrote under `settings:` |
 //! | [`state`] | a small durable key-value store, private to the handler |
 //! | [`log`] | structured lines in the delivery's history |
-//! | [`pointer`] | values by JSON pointer, as settings name them |
+//! | [`pointer`](mod@pointer) | values by JSON pointer, as settings name them |
 //! | [`manifest`] | what the plugin asks the operator for |
 //! | [`testing`] | a fake host: the plugin's tests run natively with `cargo test` |
 //!

@@ -304,12 +304,12 @@ impl Drop for Host {
 
 /// What a call is answered with: a status, a status with a text or JSON body, or a fault.
 #[derive(Clone, Debug)]
-pub struct Answer(Result<(u16, Vec<(String, String)>, Vec<u8>), Fault>);
+pub struct Answer(Result<RawResponse, Fault>);
 
 impl Answer {
     /// A status with no body.
     pub fn new(status: u16) -> Answer {
-        Answer(Ok((status, Vec::new(), Vec::new())))
+        Answer(Ok(RawResponse { call: 0, recorded: false, status, headers: Vec::new(), body: Vec::new() }))
     }
 
     /// The same answer with one more header.
@@ -318,8 +318,8 @@ impl Answer {
     /// It is a fault.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Answer {
-        let (_, headers, _) = self.0.as_mut().expect("a fault has no headers");
-        headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        let answer = self.0.as_mut().expect("a fault has no headers");
+        answer.headers.push((name.to_ascii_lowercase(), value.to_owned()));
         self
     }
 
@@ -329,7 +329,7 @@ impl Answer {
     /// It is a fault.
     #[must_use]
     pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> Answer {
-        self.0.as_mut().expect("a fault has no body").2 = bytes.into();
+        self.0.as_mut().expect("a fault has no body").body = bytes.into();
         self
     }
 }
@@ -527,7 +527,7 @@ pub(crate) mod host {
                     call.recorded = true;
                     answer
                 }
-                None => answer(&call, number),
+                None => answer(&call),
             },
         };
         current(|inner| {
@@ -559,7 +559,7 @@ pub(crate) mod host {
     }
 
     /// The next queued answer, or the computed one.
-    fn answer(call: &Call, number: u32) -> Result<RawResponse, Fault> {
+    fn answer(call: &Call) -> Result<RawResponse, Fault> {
         let queued = current(|inner| inner.answers.pop_front());
         let answer = queued.or_else(|| {
             // Taken out while it runs, so that it may look at the host.
@@ -573,8 +573,7 @@ pub(crate) mod host {
         let Some(Answer(answer)) = answer else {
             panic!("no answer for {} {}: queue one with `host.answer(…)`", call.method, call.target);
         };
-        let (status, headers, body) = answer?;
-        Ok(RawResponse { call: number, recorded: false, status, headers, body })
+        answer
     }
 
     fn is_unsafe(call: &Call) -> bool {

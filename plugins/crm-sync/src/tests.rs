@@ -149,6 +149,20 @@ fn key_fields_and_address_are_settings() {
     );
 }
 
+#[test]
+fn readme_shows_what_is_sent() {
+    let mut blocks = include_str!("../README.md").split("```json").skip(1).map(|block| {
+        let json = block.split("```").next().expect("a split has a first part");
+        longshore_sdk::serde_json::from_str::<Value>(json).unwrap()
+    });
+    let host = host();
+    host.answer(upserted(false)).answer(noted());
+    host.deliver(event("message.received", blocks.next().unwrap())).unwrap();
+    let sent: Vec<Value> = host.calls().iter().map(|call| call.json()).collect();
+    assert_eq!(sent, blocks.collect::<Vec<_>>());
+    assert_eq!(sent.len(), 2);
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ends {
     /// Seconds to wait at least.

@@ -24,14 +24,14 @@ pub(crate) struct Template {
 #[derive(Debug, PartialEq)]
 enum Piece {
     Text(String),
-    Value { sources: Vec<Source>, missing: &'static str, place: Place },
+    Value { origins: Vec<Origin>, missing: &'static str, place: Place },
 }
 
 #[derive(Debug, PartialEq)]
-enum Source {
-    Id,
-    Type,
-    Source,
+enum Origin {
+    EventId,
+    EventType,
+    SourceName,
     Pointer(String),
 }
 
@@ -100,18 +100,18 @@ fn value(inner: &str, place: Place) -> Result<Piece, String> {
         Some(names) => (names, ""),
         None => (inner, MISSING),
     };
-    let sources = names.split('|').map(|name| source(name.trim())).collect::<Result<_, _>>()?;
-    Ok(Piece::Value { sources, missing, place })
+    let origins = names.split('|').map(|name| origin(name.trim())).collect::<Result<_, _>>()?;
+    Ok(Piece::Value { origins, missing, place })
 }
 
-fn source(name: &str) -> Result<Source, String> {
+fn origin(name: &str) -> Result<Origin, String> {
     match name {
-        "id" => Ok(Source::Id),
-        "type" => Ok(Source::Type),
-        "source" => Ok(Source::Source),
+        "id" => Ok(Origin::EventId),
+        "type" => Ok(Origin::EventType),
+        "source" => Ok(Origin::SourceName),
         "" => Err("empty braces; write a JSON pointer in them, such as `{/data/reply}`".to_owned()),
         _ => pointer::check(name)
-            .map(|()| Source::Pointer(name.to_owned()))
+            .map(|()| Origin::Pointer(name.to_owned()))
             .map_err(|why| format!("{why}, or `type`, `id`, `source`")),
     }
 }
@@ -133,8 +133,8 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Value { sources, missing, place } => {
-                    match sources.iter().find_map(|source| source.text(event, body)) {
+                Piece::Value { origins, missing, place } => {
+                    match origins.iter().find_map(|origin| origin.text(event, body)) {
                         Some(value) => push(&mut out, &value, *place),
                         None => out.push_str(missing),
                     }
@@ -145,13 +145,13 @@ impl Template {
     }
 }
 
-impl Source {
+impl Origin {
     fn text(&self, event: &Event, body: &Value) -> Option<String> {
         let own = match self {
-            Source::Id => &event.id,
-            Source::Type => &event.event_type,
-            Source::Source => &event.source,
-            Source::Pointer(pointer) => return pointer::text(body, pointer),
+            Origin::EventId => &event.id,
+            Origin::EventType => &event.event_type,
+            Origin::SourceName => &event.source,
+            Origin::Pointer(pointer) => return pointer::text(body, pointer),
         };
         Some(own.clone()).filter(|text| !text.is_empty())
     }

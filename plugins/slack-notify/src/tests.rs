@@ -67,6 +67,19 @@ fn a_webhook_gets_one_section_and_a_fallback() {
 }
 
 #[test]
+fn readme_shows_what_is_sent() {
+    let json =
+        include_str!("../README.md").split("```json").nth(1).and_then(|block| block.split("```").next());
+    let expected: Value = longshore_sdk::serde_json::from_str(json.unwrap()).unwrap();
+    let host = with_webhook();
+    host.setting("template", "*{/data/linkedinUrl}* replied: {/data/reply|/data/replyPreview}")
+        .answer((200, "ok"));
+    let data = json!({ "linkedinUrl": "https://linkedin.com/in/x", "replyPreview": "Yes & gladly" });
+    host.deliver(event("message.received", json!({ "data": data }))).unwrap();
+    assert_eq!(host.calls()[0].json(), expected);
+}
+
+#[test]
 fn answers_of_a_webhook() {
     let rows: Vec<(Answer, Ends, &str)> = vec![
         ((200, "ok").into(), Ends::Done, "posted"),
