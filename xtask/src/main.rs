@@ -5,6 +5,7 @@
 //!
 //! Few dependencies on purpose: whoever types the first command waits for this crate before anything is said.
 
+mod bench;
 mod charge;
 mod demo;
 mod http;
@@ -33,6 +34,7 @@ enum Command {
     Demo(demo::Demo),
     Test(test::Test),
     Plugins(plugins::Plugins),
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(&interrupts),
         Command::Test(test) => test.run(&interrupts),
         Command::Plugins(plugins) => plugins.run(&interrupts),
+        Command::Bench(bench) => bench.run(&interrupts),
     });
     done.unwrap_or_else(|trouble| {
         eprintln!("\nxtask: {trouble}");
