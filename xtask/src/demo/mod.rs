@@ -31,7 +31,7 @@ pub(crate) struct Demo {
     /// Sign the events with another secret than the daemon has, to see the demo fail.
     #[arg(long)]
     secret_wrong: bool,
-    /// Build nothing: use the programs in this directory, and the plugins as they are.
+    /// Do not build the daemon and the stand-ins: use those in this directory.
     #[arg(long, value_name = "DIRECTORY")]
     programs: Option<PathBuf>,
 }
@@ -48,10 +48,12 @@ const SETTLE: Duration = Duration::from_secs(60);
 impl Demo {
     pub(crate) fn run(self, interrupts: &Interrupts) -> Result<ExitCode> {
         let workspace = Workspace::find()?;
-        let mut steps = Steps::new(interrupts, if self.programs.is_some() { 3 } else { 6 });
+        let mut steps = Steps::new(interrupts, if self.programs.is_some() { 5 } else { 6 });
+        steps.step("the wasm target", |interrupts| ensure_wasm_target(&workspace, interrupts))?;
+        steps.step("the plugins", |interrupts| plugins::build(&workspace, Which::Shipped, interrupts))?;
         let programs = match &self.programs {
             Some(folder) => Programs::find(folder)?,
-            None => build(&workspace, &mut steps)?,
+            None => Programs::build(&workspace, &mut steps)?,
         };
         let started = Instant::now();
         let mut scene = steps.step("the stand-ins and the daemon", |interrupts| {
@@ -75,22 +77,6 @@ impl Demo {
     }
 }
 
-fn build(workspace: &Workspace, steps: &mut Steps<'_>) -> Result<Programs> {
-    steps.step("the wasm target", |interrupts| ensure_wasm_target(workspace, interrupts))?;
-    steps.step("the plugins", |interrupts| plugins::build(workspace, Which::Shipped, interrupts))?;
-    // Two programs, but of the whole workspace: cargo chooses the features of common dependencies by the packages
-    // that are selected, and another choice than `cargo test --workspace` makes would compile wasmtime twice.
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--workspace", "--bin", "longshore", "--bin", "stand-ins"]);
-    cargo.args(["--message-format", "json-render-diagnostics"]);
-    let messages =
-        steps.run_for_output("the daemon and the stand-ins (the first time takes minutes)", &mut cargo)?;
-    let program = |name: &str| {
-        executable(&messages, name).ok_or_else(|| Trouble::new(format!("cargo built no program `{name}`")))
-    };
-    Ok(Programs { longshore: program("longshore")?, stand_ins: program("stand-ins")? })
-}
-
 /// Where cargo says that it put a program.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -99,6 +85,21 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
 }
 
 impl Programs {
+    fn build(workspace: &Workspace, steps: &mut Steps<'_>) -> Result<Programs> {
+        // Two programs, but of the whole workspace: cargo chooses the features of common dependencies by the packages
+        // that are selected, and another choice than `cargo test --workspace` makes would compile wasmtime twice.
+        let mut cargo = workspace.cargo();
+        cargo.args(["build", "--workspace", "--bin", "longshore", "--bin", "stand-ins"]);
+        cargo.args(["--message-format", "json-render-diagnostics"]);
+        let messages = steps
+            .run_for_output("the daemon and the stand-ins (the first time takes minutes)", &mut cargo)?;
+        let program = |name: &str| {
+            executable(&messages, name)
+                .ok_or_else(|| Trouble::new(format!("cargo built no program `{name}`")))
+        };
+        Ok(Programs { longshore: program("longshore")?, stand_ins: program("stand-ins")? })
+    }
+
     fn find(folder: &std::path::Path) -> Result<Programs> {
         let folder = folder.canonicalize().or_trouble(format!("`{}`", folder.display()))?;
         let program = |name: &str| {

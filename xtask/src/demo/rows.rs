@@ -62,11 +62,10 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// From what `longshore send --json` printed.
+    /// From what `longshore send --json` printed: `{"sent": [{"status": 200, …}]}`.
     pub(super) fn of(output: &Output) -> Option<Sent> {
         let printed: Value = serde_json::from_slice(&output.stdout).ok()?;
-        let events = printed.as_array().cloned().unwrap_or_else(|| vec![printed]);
-        events.iter().find_map(|event| event["status"].as_u64()).map(|status| Sent { status })
+        printed["sent"][0]["status"].as_u64().map(|status| Sent { status })
     }
 
     pub(super) fn shown(&self) -> String {

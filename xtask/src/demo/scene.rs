@@ -5,12 +5,11 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use std::{io, process, thread};
+use std::{env, process, thread};
 
 use rustix::process::{Pid, test_kill_process};
 use serde_json::{Value, json};
@@ -45,7 +44,13 @@ pub(super) struct Scene {
     secret: String,
     longshore: PathBuf,
     root: PathBuf,
-    listen: String,
+    addresses: Addresses,
+}
+
+/// Where the daemon says that it listens.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Addresses {
+    door: String,
     admin: String,
 }
 
@@ -54,18 +59,8 @@ impl Scene {
     pub(super) fn open(workspace: &Workspace, programs: &Programs, interrupts: &Interrupts) -> Result<Scene> {
         let folder = Folder::make(workspace)?;
         let (stand_ins_charge, stand_ins) = start_stand_ins(&programs.stand_ins, interrupts)?;
-        let [listen, admin] = free_addresses().or_trouble("there is no free port on loopback")?;
-        let layer = layer(&listen, &admin, &folder, &stand_ins);
-        fs::write(folder.layer(), format!("{layer:#}\n"))
-            .or_trouble("the demo's directory cannot be written")?;
         let secret = random_secret()?;
-        let mut command = Command::new(&programs.longshore);
-        command.current_dir(&workspace.root).arg("run").args(layers(&folder));
-        with_secrets(&mut command, &secret, &stand_ins);
-        let log = File::create(folder.log()).or_trouble("the daemon's log cannot be written")?;
-        let copy = log.try_clone().or_trouble("the daemon's log cannot be written")?;
-        command.stdin(Stdio::null()).stdout(copy).stderr(log);
-        let daemon = Charge::start("the daemon", &mut command, DAEMON_GRACE)?;
+        let daemon = start_daemon(workspace, programs, &folder, &stand_ins, &secret)?;
         let mut scene = Scene {
             daemon,
             _stand_ins: stand_ins_charge,
@@ -74,8 +69,7 @@ impl Scene {
             secret,
             longshore: programs.longshore.clone(),
             root: workspace.root.clone(),
-            listen,
-            admin,
+            addresses: Addresses::default(),
         };
         scene.wait_until_ready(interrupts)?;
         Ok(scene)
@@ -87,16 +81,18 @@ impl Scene {
             if let Some(trouble) = self.daemon_ended() {
                 return Some(Err(trouble));
             }
-            match http::get(&self.admin, "/readyz") {
-                Ok((200, _)) => Some(Ok(())),
-                _ if Instant::now() > deadline => {
+            let addresses = Addresses::in_log(&fs::read_to_string(self.folder.log()).unwrap_or_default());
+            match addresses.filter(|at| matches!(http::get(&at.admin, "/readyz"), Ok((200, _)))) {
+                Some(addresses) => Some(Ok(addresses)),
+                None if Instant::now() > deadline => {
                     let why = format!("the daemon is not ready after {} s", DAEMON_READY.as_secs());
                     Some(Err(self.with_log(&why)))
                 }
-                _ => None,
+                None => None,
             }
         });
-        ready.ok_or_else(Interrupts::interrupted)?
+        self.addresses = ready.ok_or_else(Interrupts::interrupted)??;
+        Ok(())
     }
 
     /// Why the daemon is no longer there, if it is not.
@@ -178,8 +174,8 @@ impl Scene {
              {longshore} deliveries list {config}\n  \
              SENDPILOT_SECRET={} {longshore} send sendpilot message.received {config}\n\n\
              Ctrl-C ends it all.",
-            self.listen,
-            self.admin,
+            self.addresses.door,
+            self.addresses.admin,
             self.log_shown(),
             self.secret,
         )
@@ -218,13 +214,32 @@ fn start_stand_ins(program: &Path, interrupts: &Interrupts) -> Result<(Charge, V
     Ok((charge, facts))
 }
 
-/// What only this run knows. It is JSON, which is YAML too.
-fn layer(listen: &str, admin: &str, folder: &Folder, stand_ins: &Value) -> Value {
+fn start_daemon(
+    workspace: &Workspace,
+    programs: &Programs,
+    folder: &Folder,
+    stand_ins: &Value,
+    secret: &str,
+) -> Result<Charge> {
+    let layer = layer(folder, stand_ins);
+    fs::write(folder.layer(), format!("{layer:#}\n")).or_trouble("the demo's directory cannot be written")?;
+    let log = File::create(folder.log()).or_trouble("the daemon's log cannot be written")?;
+    let copy = log.try_clone().or_trouble("the daemon's log cannot be written")?;
+    let mut command = Command::new(&programs.longshore);
+    command.current_dir(&workspace.root).arg("run").args(layers(folder));
+    with_secrets(&mut command, secret, stand_ins);
+    command.stdin(Stdio::null()).stdout(copy).stderr(log);
+    Charge::start("the daemon", &mut command, DAEMON_GRACE)
+}
+
+/// What only this run knows. It is JSON, which is YAML too. Port 0 is any free one; the daemon's log says which.
+fn layer(folder: &Folder, stand_ins: &Value) -> Value {
     let (slack, hubspot) = (&stand_ins["slack"]["url"], &stand_ins["hubspot"]["url"]);
     json!({
-        "server": { "listen": listen },
-        "admin": { "listen": admin },
+        "server": { "listen": "127.0.0.1:0" },
+        "admin": { "listen": "127.0.0.1:0" },
         "store": { "path": folder.path.join("data") },
+        "log": { "format": "json" },
         "handlers": {
             "slack-notify": {
                 "secrets": { "webhook": { "to": [slack] } },
@@ -244,25 +259,36 @@ fn layers(folder: &Folder) -> [std::ffi::OsString; 6] {
     [flag(), CONFIG.into(), flag(), DEMO_CONFIG.into(), flag(), folder.layer().into()]
 }
 
-/// Every variable that the configuration names.
+/// Every variable that the configuration names, and none that would change it. The old secret is there because
+/// a configuration in the middle of a rotation names one; nothing is signed with it.
 fn with_secrets(command: &mut Command, secret: &str, stand_ins: &Value) {
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LONGSHORE__")) {
+        command.env_remove(name);
+    }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     command
         .env("SENDPILOT_SECRET", secret)
+        .env("SENDPILOT_SECRET_OLD", format!("{secret}-old"))
         .env("SLACK_WEBHOOK_URL", text(&stand_ins["slack"]["webhook_url"]))
         .env("HUBSPOT_TOKEN", text(&stand_ins["hubspot"]["token"]));
+}
+
+impl Addresses {
+    /// From the log's lines, once both are there.
+    fn in_log(log: &str) -> Option<Addresses> {
+        let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let said = |message: &str| {
+            let line = lines.iter().find(|line| line["message"] == message)?;
+            line["address"].as_str().map(str::to_owned)
+        };
+        Some(Addresses { door: said("ready")?, admin: said("metrics, healthz and readyz")? })
+    }
 }
 
 fn received(url: &Value) -> Result<Vec<Value>> {
     let authority = url.as_str().and_then(|url| url.strip_prefix("http://")).unwrap_or_default();
     let (_, body) = http::get(authority, "/received").or_trouble("a stand-in cannot be asked")?;
     serde_json::from_str(&body).or_trouble("a stand-in printed no list")
-}
-
-/// Two addresses that were free a moment ago. Held together, so that they are two.
-fn free_addresses() -> io::Result<[String; 2]> {
-    let held = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?];
-    Ok([held[0].local_addr()?.to_string(), held[1].local_addr()?.to_string()])
 }
 
 /// A secret for one run.
@@ -318,5 +344,28 @@ impl Drop for Folder {
         if !self.keep {
             let _left = fs::remove_dir_all(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_are_read_from_the_log() {
+        let admin = r#"{"level":"INFO","message":"metrics, healthz and readyz","address":"127.0.0.1:2"}"#;
+        let door = r#"{"level":"INFO","message":"ready","address":"127.0.0.1:1","sources":1}"#;
+        assert_eq!(Addresses::in_log(""), None);
+        assert_eq!(Addresses::in_log(admin), None);
+        assert_eq!(Addresses::in_log(&format!("{admin}\n{}", &door[..40])), None, "half a line is none");
+        let both = Addresses { door: "127.0.0.1:1".into(), admin: "127.0.0.1:2".into() };
+        assert_eq!(Addresses::in_log(&format!("config.yaml:1: warning\n{admin}\n{door}\n")), Some(both));
+    }
+
+    #[test]
+    fn secrets_are_of_one_run() {
+        let [one, another] = [random_secret().unwrap(), random_secret().unwrap()];
+        assert_eq!(one.len(), "demo-".len() + 48);
+        assert_ne!(one, another);
     }
 }
