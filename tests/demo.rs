@@ -10,7 +10,8 @@ fn root() -> PathBuf {
 fn demo(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["xtask", "demo", "--once"])
+        .args(["xtask", "demo", "--once", "--programs"])
+        .arg(Path::new(env!("CARGO_BIN_EXE_longshore")).parent().unwrap())
         .args(arguments)
         .output()
         .expect("cargo runs")

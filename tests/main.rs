@@ -3,10 +3,12 @@
 mod support;
 
 mod accept;
+mod author;
 mod carry;
 mod demo;
 mod hostile;
 mod house;
 mod kill;
+mod observe;
 mod read;
 mod verify;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::admin::{Facts, HandlerFacts, SecretFacts, SourceFacts, SubscriptionFacts};
-use crate::config::check::{self, Checked};
-use crate::config::{self, Config};
+use crate::admin::{HandlerFacts, SecretFacts, SourceFacts, SubscriptionFacts};
+use crate::config::{self, Config, Environment, Secrets};
 use crate::dispatch;
 use crate::host;
 use crate::intake;
@@ -16,34 +15,15 @@ use crate::route;
 use crate::store::Ledger;
 use crate::verify::rotation::{self, Turn};
 use crate::words::event::Name;
-use crate::words::limits;
+use crate::words::secret::{Fingerprint, Secret};
 use crate::words::time::Millis;
 
-/// What the deep check made on its way: schemes compiled, secrets read, plugins loaded and bound.
-pub type Plan = Checked;
-
-/// # Errors
-/// Every problem of the configuration, as text for the operator.
-pub async fn plan(config: &Config) -> Result<Plan, String> {
-    let options = host::Options {
-        cache: Some(config.store.path.join("cache")),
-        instances_max: limits::INSTANCES_MAX,
-    };
-    let config = config.clone();
-    let checked = tokio::task::spawn_blocking(move || {
-        let engine = host::Engine::new(options).map_err(|e| e.to_string())?;
-        check::deep(&config, &engine, check::Secrets::Read, Millis::now()).map_err(|p| p.to_string())
-    });
-    let plan = checked.await.map_err(|e| e.to_string())??;
-    for problem in plan.warnings.iter() {
-        warn!("{problem}");
-    }
-    Ok(plan)
-}
+/// The handlers that may run, by name.
+pub type Handlers = BTreeMap<Name, Arc<host::Handler>>;
 
 /// Deliveries of subscriptions and handlers that are gone or disabled wait; those of which they are back go on.
-pub async fn hold_what_nobody_wants(config: &Config, plan: &Plan, ledger: &Ledger) -> Result<(), String> {
-    let lanes: BTreeSet<Name> = plan.handlers.keys().cloned().collect();
+pub async fn hold_what_nobody_wants(config: &Config, handlers: &Handlers, ledger: &Ledger) -> Result<(), String> {
+    let lanes: BTreeSet<Name> = handlers.keys().cloned().collect();
     let subscriptions: BTreeMap<Name, (Name, bool)> = config
         .subscriptions
         .iter()
@@ -71,28 +51,28 @@ pub async fn hold_what_nobody_wants(config: &Config, plan: &Plan, ledger: &Ledge
 /// The sources with their keys, each with the moment at which it ends, and the facts for `sources show`.
 pub async fn sources(
     config: &Config,
-    plan: &Plan,
+    environment: &Environment,
     ledger: &Ledger,
-) -> Result<(Vec<intake::Source>, Facts), String> {
-    let mut facts = Facts { started_at: Millis::now(), handlers: handler_facts(config, plan), ..Facts::default() };
+) -> Result<(Vec<intake::Source>, BTreeMap<Name, SourceFacts>), String> {
+    let mut facts = BTreeMap::new();
     let mut sources = Vec::new();
     for (name, source) in &config.sources {
-        let Some(checked) = plan.sources.get(name) else { continue };
-        let fingerprints: Vec<_> = checked.secrets.iter().map(|secret| secret.fingerprint()).collect();
+        let scheme = source.compile().map_err(|problems| format!("sources.{name}.scheme: {problems:?}"))?;
+        let secrets = secrets_of(source, environment)?;
+        let fingerprints: Vec<_> = secrets.iter().map(Secret::fingerprint).collect();
         let seen = ledger.secrets_seen(name, &fingerprints, Millis::now()).await.map_err(|e| e.to_string())?;
         let turns: Vec<Turn> = std::iter::zip(&source.secrets, seen)
             .map(|(secret, demoted_at)| Turn { until: secret.until, demoted_at })
             .collect();
         let ends = rotation::ends(&turns, source.rotation_window);
-        let keys: Result<Vec<_>, String> = std::iter::zip(&checked.secrets, ends)
-            .map(|(secret, ends)| checked.scheme.key(secret, ends))
-            .collect();
-        facts.sources.insert(name.clone(), source_facts(source, &fingerprints));
+        let keys: Result<Vec<_>, String> =
+            std::iter::zip(&secrets, ends).map(|(secret, ends)| scheme.key(secret, ends)).collect();
+        facts.insert(name.clone(), source_facts(source, &fingerprints));
         sources.push(intake::Source {
             name: name.clone(),
             path: source.path.clone(),
             enabled: source.enabled,
-            scheme: Arc::clone(&checked.scheme),
+            scheme,
             keys: ArcSwap::from_pointee(keys.map_err(|why| format!("sources.{name}.secrets: {why}"))?),
             dedupe_window: source.dedupe_window,
             rate: source.rate,
@@ -102,7 +82,16 @@ pub async fn sources(
     Ok((sources, facts))
 }
 
-fn source_facts(source: &config::Source, fingerprints: &[crate::words::secret::Fingerprint]) -> SourceFacts {
+/// A disabled source may lack its secrets: it verifies nothing.
+fn secrets_of(source: &config::Source, environment: &Environment) -> Result<Vec<Secret>, String> {
+    if !source.enabled {
+        return Ok(Vec::new());
+    }
+    let secrets = Secrets::new(environment);
+    source.secrets.iter().map(|secret| secrets.read(&secret.from).map_err(|p| p.to_string())).collect()
+}
+
+fn source_facts(source: &config::Source, fingerprints: &[Fingerprint]) -> SourceFacts {
     let scheme = match (&source.preset, &source.scheme) {
         (Some(preset), None) => format!("preset {preset}"),
         (Some(preset), Some(_)) => format!("preset {preset}, changed"),
@@ -116,7 +105,7 @@ fn source_facts(source: &config::Source, fingerprints: &[crate::words::secret::F
     SourceFacts { scheme, rotation_window: source.rotation_window, secrets: secrets.collect() }
 }
 
-fn handler_facts(config: &Config, plan: &Plan) -> BTreeMap<Name, HandlerFacts> {
+pub fn handler_facts(config: &Config, handlers: &Handlers) -> BTreeMap<Name, HandlerFacts> {
     let facts = |(name, handler): (&Name, &Arc<host::Handler>)| {
         let written = config.handlers.get(name)?;
         let manifest = handler.plugin().manifest();
@@ -140,7 +129,7 @@ fn handler_facts(config: &Config, plan: &Plan) -> BTreeMap<Name, HandlerFacts> {
         };
         Some((name.clone(), facts))
     };
-    plan.handlers.iter().filter_map(facts).collect()
+    handlers.iter().filter_map(facts).collect()
 }
 
 /// Only what is enabled routes: a subscription of a disabled handler makes no deliveries.
@@ -158,7 +147,7 @@ pub fn routes(config: &Config) -> route::Table {
     route::Table::new(subscriptions.collect())
 }
 
-pub fn lanes(config: &Config, plan: &Plan) -> Vec<dispatch::Lane> {
+pub fn lanes(config: &Config, handlers: &Handlers) -> Vec<dispatch::Lane> {
     let lane = |(name, handler): (&Name, &Arc<host::Handler>)| {
         let written = config.handlers.get(name)?;
         Some(dispatch::Lane {
@@ -168,7 +157,7 @@ pub fn lanes(config: &Config, plan: &Plan) -> Vec<dispatch::Lane> {
             retry: written.retry.policy(),
         })
     };
-    plan.handlers.iter().filter_map(lane).collect()
+    handlers.iter().filter_map(lane).collect()
 }
 
 /// # Errors

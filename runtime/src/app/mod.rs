@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::admin::{Admin, SOCKET_NAME};
-use crate::config::{self, Config};
+use crate::admin::{Admin, Facts, SOCKET_NAME};
+use crate::config::{self, Config, Environment, Problems, Request};
 use crate::dispatch::Dispatch;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
@@ -23,9 +23,14 @@ use crate::words::limits;
 use crate::words::time::Millis;
 
 mod build;
+mod examine;
 mod logging;
 mod signals;
 
+pub use examine::{Examination, Examined};
+
+/// Below `store.path`: compiled plugins, by the digest of their bytes.
+const PLUGIN_CACHE: &str = "plugins";
 /// Retention looks this often; it finds little to do.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
 /// How long open connections to the admin interfaces are waited for at the end.
@@ -34,11 +39,11 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 /// Runs the daemon until a signal ends it.
 ///
 /// The exit code is 0 after a clean stop, 1 where it could not start or could not close its store.
-pub fn run(request: &config::Request) -> ExitCode {
-    let (config, warnings) = match config::load(request).sound() {
+pub fn run(request: &Request) -> ExitCode {
+    let (config, warnings, handlers) = match examine(request) {
         Ok(sound) => sound,
-        Err(problems) => {
-            eprint!("{problems}");
+        Err(why) => {
+            eprintln!("{why}");
             return ExitCode::FAILURE;
         }
     };
@@ -47,6 +52,7 @@ pub fn run(request: &config::Request) -> ExitCode {
     for warning in warnings.iter() {
         warn!("{warning}");
     }
+    let plan = Plan { config, handlers, environment: request.environment.clone() };
     let runtime = tokio::runtime::Runtime::new().expect("the system gives threads");
     // Guests have threads of their own: one that loops may delay another guest, but never an answer.
     let guests = tokio::runtime::Builder::new_multi_thread()
@@ -54,7 +60,7 @@ pub fn run(request: &config::Request) -> ExitCode {
         .enable_all()
         .build()
         .expect("the system gives threads");
-    let ended = runtime.block_on(live(config, guests.handle().clone()));
+    let ended = runtime.block_on(live(plan, guests.handle().clone()));
     guests.shutdown_timeout(Duration::from_millis(100));
     runtime.shutdown_timeout(Duration::from_millis(100));
     match ended {
@@ -66,12 +72,36 @@ pub fn run(request: &config::Request) -> ExitCode {
     }
 }
 
+/// What a daemon starts from.
+struct Plan {
+    config: Config,
+    handlers: build::Handlers,
+    environment: Environment,
+}
+
+/// # Errors
+/// Every problem of the configuration, as text for the operator.
+fn examine(request: &Request) -> Result<(Config, Problems, build::Handlers), String> {
+    // The text alone says where the data directory is, and with it the compiled plugins.
+    let (config, _) = config::load(request).sound().map_err(|problems| problems.to_string())?;
+    let examination = Examination {
+        request,
+        read_secrets: true,
+        cache: Some(config.store.path.join(PLUGIN_CACHE)),
+        demoted_at: &|_, _| None,
+    };
+    let Examined { report, handlers } = examination.run().map_err(|e| e.to_string())?;
+    let (config, warnings) = report.sound().map_err(|problems| problems.to_string())?;
+    Ok((config, warnings, handlers))
+}
+
 /// Build, bind, say what is bound, run, wait for a reason to stop, drain with a deadline.
-async fn live(config: Config, guests: tokio::runtime::Handle) -> Result<(), String> {
-    let daemon = Daemon::start(&config, guests).await?;
+async fn live(plan: Plan, guests: tokio::runtime::Handle) -> Result<(), String> {
+    let daemon = Daemon::start(&plan, guests).await?;
     signals::wait_for_stop().await;
-    info!(drain_s = config.server.drain.as_secs(), "stopping: no new requests, those in flight are finished");
-    let drained = daemon.drain(config.server.drain);
+    let drain = plan.config.server.drain;
+    info!(drain_s = drain.as_secs(), "stopping: no new requests, those in flight are finished");
+    let drained = daemon.drain(drain);
     tokio::select! {
         closed = drained => closed,
         () = signals::wait_for_stop() => Err("stopped by a second signal; the journal is whole, attempts in flight are repeated".to_owned()),
@@ -90,35 +120,27 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(config: &Config, guests: tokio::runtime::Handle) -> Result<Daemon, String> {
-        let plan = build::plan(config).await?;
+    async fn start(plan: &Plan, guests: tokio::runtime::Handle) -> Result<Daemon, String> {
+        let Plan { config, handlers, environment } = plan;
         let door = bind(config.server.listen, "server.listen").await?;
         let ledger = open_store(config).await?;
-        build::hold_what_nobody_wants(config, &plan, &ledger).await?;
+        build::hold_what_nobody_wants(config, handlers, &ledger).await?;
         let metrics = Metrics::default();
-        let (sources, facts) = build::sources(config, &plan, &ledger).await?;
-        let intake = Intake::new(
-            build::intake_options(config)?,
-            sources,
-            build::routes(config),
-            ledger.clone(),
-            metrics.clone(),
-        );
-        let dispatch =
-            Arc::new(Dispatch::start(build::lanes(config, &plan), ledger.clone(), metrics.clone(), guests));
-        let admin =
-            Admin::new(ledger.clone(), Arc::clone(&intake), Arc::clone(&dispatch), metrics, facts);
+        let (sources, source_facts) = build::sources(config, environment, &ledger).await?;
+        let options = build::intake_options(config)?;
+        let intake = Intake::new(options, sources, build::routes(config), ledger.clone(), metrics.clone());
+        let lanes = build::lanes(config, handlers);
+        let dispatch = Arc::new(Dispatch::start(lanes, ledger.clone(), metrics.clone(), guests));
+        let facts = Facts {
+            started_at: Millis::now(),
+            sources: source_facts,
+            handlers: build::handler_facts(config, handlers),
+        };
+        let admin = Admin::new(ledger.clone(), Arc::clone(&intake), Arc::clone(&dispatch), metrics, facts);
         let (stop_intake, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let mut interfaces = vec![tokio::spawn(retain(ledger.clone(), stop_admin.clone()))];
         interfaces.extend(serve_admin(config, &admin, &stop_admin).await?);
-        let address = door.local_addr().map_err(|e| format!("server.listen: {e}"))?;
-        let serving = Arc::clone(&intake).serve(door, stop_intake.clone());
-        let intake = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                error!(%error, "the door closed");
-            }
-        });
-        info!(%address, tls = ?config.server.tls, sources = config.sources.len(), handlers = config.handlers.len(), "ready");
+        let intake = open_the_door(config, intake, door, stop_intake.clone())?;
         Ok(Daemon { admin, dispatch, ledger, stop_intake, stop_admin, intake, interfaces })
     }
 
@@ -135,6 +157,23 @@ impl Daemon {
         info!("stopped");
         closed
     }
+}
+
+fn open_the_door(
+    config: &Config,
+    intake: Arc<Intake>,
+    door: TcpListener,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, String> {
+    let address = door.local_addr().map_err(|e| format!("server.listen: {e}"))?;
+    let serving = tokio::spawn(async move {
+        if let Err(error) = intake.serve(door, stop).await {
+            error!(%error, "the door is closed");
+        }
+    });
+    let (sources, handlers) = (config.sources.len(), config.handlers.len());
+    info!(%address, tls = ?config.server.tls, sources, handlers, "ready");
+    Ok(serving)
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
