@@ -119,3 +119,10 @@ pub const SHELF_WRITES_MAX: usize = 256;
 pub const SHELF_LIST_MAX: u32 = 1000;
 /// One handler's shelf, keys and values.
 pub const SHELF_BYTES_MAX: u64 = 64 * MIB as u64;
+
+// === config ===
+
+/// One YAML text: a configuration file, or the presets. The longest that we have seen by hand is 40 KiB.
+pub const YAML_BYTES_MAX: usize = MIB;
+/// Lists and maps within each other; a configuration needs eight.
+pub const YAML_DEPTH_MAX: usize = 32;
