@@ -7,4 +7,3 @@ pub mod limits;
 pub mod secret;
 pub mod shelf;
 pub mod time;
-pub mod yaml;
