@@ -24,3 +24,6 @@ pub mod store;
 pub mod dispatch;
 pub mod intake;
 pub mod metrics;
+
+// Assembly.
+pub mod config;
