@@ -88,7 +88,10 @@ impl Grant {
         if self.origins.iter().any(|granted| granted.matches(origin)) {
             return Ok(());
         }
-        Err(Error::Denied(format!("{origin} is not granted; add it: handlers.{}.grants.http: [\"{origin}\"]", self.handler)))
+        Err(Error::Denied(format!(
+            "{origin} is not granted; add it: handlers.{}.grants.http: [\"{origin}\"]",
+            self.handler
+        )))
     }
 }
 
@@ -188,7 +191,11 @@ impl Findings {
         }
     }
 
-    fn secrets(&mut self, given: &BTreeMap<String, BoundSecret>, granted: &[Pattern]) -> BTreeMap<String, Bound> {
+    fn secrets(
+        &mut self,
+        given: &BTreeMap<String, BoundSecret>,
+        granted: &[Pattern],
+    ) -> BTreeMap<String, Bound> {
         let mut secrets = BTreeMap::new();
         for (name, secret) in given {
             let to = self.bindings(name, &secret.to, granted);
@@ -237,7 +244,10 @@ impl Findings {
                 ),
             ),
             n if n > limits::CREDENTIAL_BYTES_MAX => {
-                self.fatal(key, format!("the secret has {n} bytes; at most {}", limits::CREDENTIAL_BYTES_MAX));
+                self.fatal(
+                    key,
+                    format!("the secret has {n} bytes; at most {}", limits::CREDENTIAL_BYTES_MAX),
+                );
             }
             _ => return Some(text.to_owned()),
         }
@@ -276,8 +286,10 @@ impl Findings {
     fn secret_setting(&mut self, manifest: &Manifest, setting: &Setting, is_setting: bool, grants: &Grants) {
         let key = &setting.key;
         let to = manifest.origins.first().map_or("https://…", String::as_str);
-        let example =
-            format!("secrets: {{ {key}: {{ from: \"env:{}\", to: [\"{to}\"] }} }}", key.to_uppercase().replace('-', "_"));
+        let example = format!(
+            "secrets: {{ {key}: {{ from: \"env:{}\", to: [\"{to}\"] }} }}",
+            key.to_uppercase().replace('-', "_")
+        );
         if is_setting {
             self.fatal(
                 format!("settings.{key}"),
@@ -315,7 +327,10 @@ impl Findings {
             let needed = memory_initial.div_ceil(MIB);
             self.fatal(
                 "limits.memory",
-                format!("the plugin starts with {needed} MiB; write limits: {{ memory: {}MiB }} or more", needed + 1),
+                format!(
+                    "the plugin starts with {needed} MiB; write limits: {{ memory: {}MiB }} or more",
+                    needed + 1
+                ),
             );
         }
         if limits.memory_bytes > bounds::GUEST_MEMORY_BYTES_MAX {
@@ -324,13 +339,20 @@ impl Findings {
         }
         if limits.timeout.is_zero() || limits.timeout > bounds::GUEST_TIMEOUT_MAX {
             let max = bounds::GUEST_TIMEOUT_MAX.as_secs();
-            self.fatal("limits.timeout", format!("more than 0 and at most {max} s; write limits: {{ timeout: 10s }}"));
+            self.fatal(
+                "limits.timeout",
+                format!("more than 0 and at most {max} s; write limits: {{ timeout: 10s }}"),
+            );
         }
     }
 }
 
 fn help(setting: &Setting) -> String {
-    if setting.help.is_empty() { String::new() } else { format!(" ({})", super::log::printable(&setting.help, 200)) }
+    if setting.help.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", super::log::printable(&setting.help, 200))
+    }
 }
 
 #[cfg(test)]
@@ -376,7 +398,13 @@ pub(in crate::host) mod tests {
     }
 
     fn setting(key: &str, kind: SettingKind, required: bool, default: Option<&str>) -> Setting {
-        Setting { key: key.into(), kind, required, default: default.map(str::to_owned), help: "what it is for".into() }
+        Setting {
+            key: key.into(),
+            kind,
+            required,
+            default: default.map(str::to_owned),
+            help: "what it is for".into(),
+        }
     }
 
     fn problems(manifest: &Manifest, grants: Grants) -> Vec<Problem> {
@@ -398,21 +426,39 @@ pub(in crate::host) mod tests {
             ],
         );
         let mut grants = grants(&["hooks.slack.com", "https://other.example"]);
-        grants.settings = json!({"token": "xoxb", "count": "many", "templat": "x"}).as_object().unwrap().clone();
-        grants.secrets = [bound(&("spare", "abcdefgh", &["https://evil.example"])), bound(&("short", "abc", &[]))].into();
+        grants.settings =
+            json!({"token": "xoxb", "count": "many", "templat": "x"}).as_object().unwrap().clone();
+        grants.secrets =
+            [bound(&("spare", "abcdefgh", &["https://evil.example"])), bound(&("short", "abc", &[]))].into();
         grants.networks = vec!["0.0.0.0/0".parse().unwrap()];
         grants.limits = CallLimits { memory_bytes: 1, timeout: Duration::ZERO, ..CallLimits::default() };
         let found = problems(&manifest, grants);
         let expected = [
             ("grants.http", true, "write scheme and host"),
-            ("grants.http", true, "add it: grants: { http: [\"hooks.slack.com\", \"https://other.example\", \"https://hooks.slack.com\"] }"),
+            (
+                "grants.http",
+                true,
+                "add it: grants: { http: [\"hooks.slack.com\", \"https://other.example\", \"https://hooks.slack.com\"] }",
+            ),
             ("grants.networks", false, "169.254.169.254"),
             ("secrets.short.to", true, "to: [\"https://…\"]"),
             ("secrets.short", true, "3 bytes"),
             ("secrets.spare.to", true, "add it: grants: { http: [\"https://evil.example\"] }"),
-            ("settings.template", true, "is required by notify (what it is for); add it: settings: { template: … }"),
-            ("secrets.webhook", true, "add it: secrets: { webhook: { from: \"env:WEBHOOK\", to: [\"https://hooks.slack.com\"] } }"),
-            ("settings.token", true, "is a secret, which the plugin must not read; move it to secrets: { token:"),
+            (
+                "settings.template",
+                true,
+                "is required by notify (what it is for); add it: settings: { template: … }",
+            ),
+            (
+                "secrets.webhook",
+                true,
+                "add it: secrets: { webhook: { from: \"env:WEBHOOK\", to: [\"https://hooks.slack.com\"] } }",
+            ),
+            (
+                "settings.token",
+                true,
+                "is a secret, which the plugin must not read; move it to secrets: { token:",
+            ),
             ("settings.count", true, "is a text, not a number; write count: 5"),
             ("settings.templat", false, "notify has no such setting; it knows: template, count"),
             ("secrets.short", false, "notify names no such secret; it knows: webhook, token"),
@@ -425,7 +471,10 @@ pub(in crate::host) mod tests {
         for (problem, (key, fatal, text)) in found.iter().zip(expected) {
             assert_eq!((problem.key.as_str(), problem.fatal), (key, fatal), "{shown}");
             assert!(problem.message.contains(text), "{text} in {problem:?}");
-            assert!(!problem.message.contains("abcdefgh") && !problem.message.contains("xoxb"), "{problem:?}");
+            assert!(
+                !problem.message.contains("abcdefgh") && !problem.message.contains("xoxb"),
+                "{problem:?}"
+            );
         }
     }
 
@@ -462,7 +511,8 @@ pub(in crate::host) mod tests {
     fn empty_secrets_are_refused() {
         let with = |value: &[u8]| {
             let secret = BoundSecret { value: Secret::new(value), to: vec!["https://a.example".into()] };
-            let grants = Grants { secrets: [("s".to_owned(), secret)].into(), ..grants(&["https://a.example"]) };
+            let grants =
+                Grants { secrets: [("s".to_owned(), secret)].into(), ..grants(&["https://a.example"]) };
             problems(&manifest(&[], vec![setting("s", SettingKind::Secret, true, None)]), grants)
         };
         assert_eq!(with(b"long enough\r\n"), []);

@@ -17,7 +17,8 @@ pub(super) fn bind(
     grants: Grants,
 ) -> Result<(Handler, Vec<Problem>), Vec<Problem>> {
     let engine = Arc::clone(&engine.inner);
-    let (grant, warnings) = Grant::new(&engine.network, plugin.manifest(), plugin.inner.memory_initial, grants)?;
+    let (grant, warnings) =
+        Grant::new(&engine.network, plugin.manifest(), plugin.inner.memory_initial, grants)?;
     let inner = Inner { engine, plugin, grant: Arc::new(grant) };
     Ok((Handler { inner: Arc::new(inner) }, warnings))
 }

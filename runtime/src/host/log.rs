@@ -293,7 +293,9 @@ mod tests {
             lines.push(LogLevel::Info, "short", &fields);
         }
         let kept = lines.finish();
-        let bytes = |line: &LogLine| line.message.len() + line.fields.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+        let bytes = |line: &LogLine| {
+            line.message.len() + line.fields.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
+        };
         assert!(kept.iter().all(|line| bytes(line) <= limits::LOG_LINE_BYTES_MAX));
         assert!(kept.iter().map(bytes).sum::<usize>() <= limits::LOG_BYTES_MAX + limits::LOG_LINE_BYTES_MAX);
     }
@@ -315,7 +317,11 @@ mod tests {
     #[test]
     fn secrets_and_escapes_do_not_reach_a_terminal() {
         let mut lines = lines();
-        lines.push(LogLevel::Info, "\x1b[31mred s3cret-token\u{202e}", &[("s3cret-token".into(), "a\nb".into())]);
+        lines.push(
+            LogLevel::Info,
+            "\x1b[31mred s3cret-token\u{202e}",
+            &[("s3cret-token".into(), "a\nb".into())],
+        );
         let kept = lines.finish();
         assert_eq!(kept[0].message, "\\u{1b}[31mred [secret token]\\u{202e}");
         assert_eq!(kept[0].fields, [("[secret token]".to_owned(), "a\\nb".to_owned())]);

@@ -127,7 +127,11 @@ fn compile(engine: &engine::Inner, bytes: &[u8], digest: Digest) -> Result<Compo
             }
         }
     };
-    tracing::info!(plugin = digest.short(), took_ms = started.elapsed().as_millis() as u64, "compiled a plugin");
+    tracing::info!(
+        plugin = digest.short(),
+        took_ms = started.elapsed().as_millis() as u64,
+        "compiled a plugin"
+    );
     Ok(component)
 }
 
@@ -137,7 +141,9 @@ fn contract(exports: &[String]) -> Result<String, String> {
     let ours = CONTRACTS.join(", ");
     let mut found = exports.iter().filter_map(|name| name.strip_prefix(HANDLER));
     let Some(version) = found.next() else {
-        return Err(format!("exports no {HANDLER}…: it is not a Longshore plugin; this daemon speaks contract {ours}"));
+        return Err(format!(
+            "exports no {HANDLER}…: it is not a Longshore plugin; this daemon speaks contract {ours}"
+        ));
     };
     let minor: Vec<&str> = version.split('.').take(2).collect();
     let contract = minor.join(".");
@@ -215,7 +221,11 @@ fn check_resources(component: &Component) -> Result<u64, String> {
     let counts = [
         (u64::from(needed.num_memories), limits::GUEST_MEMORIES_MAX as u64, "memories"),
         (u64::from(needed.num_tables), limits::GUEST_TABLES_MAX as u64, "tables"),
-        (needed.max_initial_table_size.unwrap_or(0), limits::GUEST_TABLE_ELEMENTS_MAX as u64, "elements in a table"),
+        (
+            needed.max_initial_table_size.unwrap_or(0),
+            limits::GUEST_TABLE_ELEMENTS_MAX as u64,
+            "elements in a table",
+        ),
         (memory, limits::GUEST_MEMORY_BYTES_MAX, "bytes of memory to start with"),
     ];
     match counts.iter().find(|(has, max, _)| has > max) {
@@ -250,9 +260,11 @@ fn check_manifest(manifest: &Manifest) -> Result<(), String> {
         let default = setting.default.as_deref().unwrap_or_default();
         text("the default of a setting", default, limits::MANIFEST_TEXT_BYTES_MAX, true);
     }
-    for (what, items) in
-        [("events", manifest.events.len()), ("origins", manifest.origins.len()), ("settings", manifest.settings.len())]
-    {
+    for (what, items) in [
+        ("events", manifest.events.len()),
+        ("origins", manifest.origins.len()),
+        ("settings", manifest.settings.len()),
+    ] {
         if items > limits::MANIFEST_ITEMS_MAX {
             problems.push(format!("more than {} {what}", limits::MANIFEST_ITEMS_MAX));
         }
@@ -272,7 +284,9 @@ fn setting_problems(settings: &[Setting]) -> Vec<String> {
         if !seen.insert(&setting.key) {
             problems.push(format!("setting `{key}` is there twice"));
         }
-        if let Some(Err(why)) = setting.default.as_deref().map(|text| settings::parse_default(setting.kind, text)) {
+        if let Some(Err(why)) =
+            setting.default.as_deref().map(|text| settings::parse_default(setting.kind, text))
+        {
             problems.push(format!("the default of setting `{key}`: {why}"));
         }
     }

@@ -92,7 +92,9 @@ mod tests {
 
     #[test]
     fn a_guest_reads_scalars_as_text_and_the_rest_as_json() {
-        let Value::Object(values) = json!({"t": "a\"b", "n": 1.5, "b": true, "l": [1, "x"], "o": {"k": null}}) else {
+        let Value::Object(values) =
+            json!({"t": "a\"b", "n": 1.5, "b": true, "l": [1, "x"], "o": {"k": null}})
+        else {
             unreachable!()
         };
         let settings = Settings::new(&values);
@@ -107,7 +109,9 @@ mod tests {
     #[test]
     fn kinds_are_checked() {
         use SettingKind::*;
-        for (kind, value) in [(Text, json!("x")), (Number, json!(5)), (Boolean, json!(false)), (Json, json!([1]))] {
+        for (kind, value) in
+            [(Text, json!("x")), (Number, json!(5)), (Boolean, json!(false)), (Json, json!([1]))]
+        {
             assert_eq!(fit(kind, "k", &value).unwrap(), value);
         }
         assert_eq!(fit(Json, "k", &json!("{\"a\":1}")).unwrap(), json!({"a": 1}));

@@ -54,7 +54,12 @@ impl Draft {
         }
     }
 
-    pub(super) async fn set(&mut self, key: String, value: Vec<u8>, ttl: Option<Duration>) -> Result<(), Error> {
+    pub(super) async fn set(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        ttl: Option<Duration>,
+    ) -> Result<(), Error> {
         check_key(&key)?;
         if value.len() > limits::SHELF_VALUE_BYTES_MAX {
             return Err(Error::TooLarge);
@@ -115,14 +120,18 @@ impl Draft {
 
     fn own_keys(&self, prefix: &str, after: Option<&str>, horizon: Option<&str>) -> Vec<String> {
         let is_listed = |key: &str| {
-            key.starts_with(prefix) && after.is_none_or(|after| key > after) && horizon.is_none_or(|end| key <= end)
+            key.starts_with(prefix)
+                && after.is_none_or(|after| key > after)
+                && horizon.is_none_or(|end| key <= end)
         };
         let kept = self.txn.writes.iter().filter(|(_, write)| **write != ShelfWrite::Delete);
         kept.map(|(key, _)| key).filter(|key| is_listed(key)).cloned().collect()
     }
 
     async fn page(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>, Error> {
-        if self.txn.lists.len() >= limits::SHELF_LISTINGS_MAX || self.listed_keys >= limits::SHELF_LISTED_KEYS_MAX {
+        if self.txn.lists.len() >= limits::SHELF_LISTINGS_MAX
+            || self.listed_keys >= limits::SHELF_LISTED_KEYS_MAX
+        {
             return Err(Error::Unavailable(format!(
                 "an attempt lists at most {} times and {} keys",
                 limits::SHELF_LISTINGS_MAX,
@@ -146,7 +155,10 @@ impl Draft {
     /// and the settle finds it out.
     async fn read(&mut self, key: &str) -> Result<ShelfRead, Error> {
         if self.txn.reads.len() >= limits::SHELF_READS_MAX && !self.txn.reads.contains_key(key) {
-            return Err(Error::Unavailable(format!("an attempt reads at most {} keys", limits::SHELF_READS_MAX)));
+            return Err(Error::Unavailable(format!(
+                "an attempt reads at most {} keys",
+                limits::SHELF_READS_MAX
+            )));
         }
         let read = self.ask(self.shelf.get(key)).await?;
         self.txn.reads.entry(key.to_owned()).or_insert(read.version);
@@ -267,8 +279,14 @@ mod tests {
             self.answer(ShelfRead { value, version })
         }
 
-        fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, limit: u32) -> ShelfFuture<'a, Vec<String>> {
-            let keys = self.values.keys().filter(|k| k.starts_with(prefix) && after.is_none_or(|a| k.as_str() > a));
+        fn list<'a>(
+            &'a self,
+            prefix: &'a str,
+            after: Option<&'a str>,
+            limit: u32,
+        ) -> ShelfFuture<'a, Vec<String>> {
+            let keys =
+                self.values.keys().filter(|k| k.starts_with(prefix) && after.is_none_or(|a| k.as_str() > a));
             self.answer(keys.take(limit as usize).cloned().collect())
         }
 
@@ -388,7 +406,7 @@ mod tests {
         });
         let mut heavy = draft(Memory::default());
         run(async {
-            let value = vec![0; limits::SHELF_VALUE_BYTES_MAX - 1];
+            let value = vec![0; limits::SHELF_VALUE_BYTES_MAX - 2];
             for n in 0..limits::SHELF_TXN_BYTES_MAX / limits::SHELF_VALUE_BYTES_MAX {
                 heavy.set(n.to_string(), value.clone(), None).await.unwrap();
             }
@@ -427,7 +445,10 @@ mod tests {
             }
         });
         assert_eq!(*memory.asked.lock().unwrap(), 1);
-        assert_eq!(draft.txn.writes["0"], ShelfWrite::Set { value: Bytes::new(), ttl: Some(limits::SHELF_TTL_MAX) });
+        assert_eq!(
+            draft.txn.writes["0"],
+            ShelfWrite::Set { value: Bytes::new(), ttl: Some(limits::SHELF_TTL_MAX) }
+        );
     }
 
     #[derive(Clone, Debug)]

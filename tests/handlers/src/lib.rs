@@ -23,6 +23,7 @@
 // The contract's exports are functions with C names, which the macro below writes.
 #![allow(unsafe_code)]
 
+use std::io::Write;
 use std::time::Duration;
 
 mod bindings {
@@ -76,7 +77,7 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
         "retry" => Err(Failure::Retry(Retry { reason: "not today".into(), after_ms: Some(1234) })),
         "reject" => Err(Failure::Reject("never".into())),
         "loop" => spin(),
-        "recurse" => done(recurse(1)),
+        "recurse" => done(recurse(1).to_string()),
         "eat-memory" => eat_memory(),
         "trap" => panic!("told to panic"),
         "exit" => std::process::exit(7),
@@ -90,6 +91,7 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
             println!("to stdout");
             eprintln!("to stderr");
             print!("without an end");
+            std::io::stdout().flush().expect("stdout takes what it is given");
             done("printed")
         }
         "settings" => done(format!("{} {:?}", settings::all(), settings::get(&setting("url")))),
@@ -114,7 +116,12 @@ fn manifest() -> Manifest {
         events: vec![],
         origins: vec![],
         settings: vec![
-            setting("do", SettingKind::Text, Some("noop"), "what it does; by-type: what the event's type says"),
+            setting(
+                "do",
+                SettingKind::Text,
+                Some("noop"),
+                "what it does; by-type: what the event's type says",
+            ),
             setting("url", SettingKind::Text, None, "what it calls"),
             setting("secret", SettingKind::Text, None, "the name of the secret that it uses"),
             setting("credential", SettingKind::Text, Some("bearer"), "how it uses the secret"),
@@ -133,9 +140,9 @@ fn spin() -> ! {
 }
 
 #[allow(unconditional_recursion)]
-fn recurse(n: u64) -> String {
-    let here = std::hint::black_box([n; 64]);
-    format!("{}{}", recurse(n + 1), here[3])
+fn recurse(n: u64) -> u64 {
+    // Little of the stack in memory, which would run over first, and a frame that cannot be reused.
+    std::hint::black_box(recurse(n + 1)) ^ n
 }
 
 fn eat_memory() -> ! {
@@ -173,9 +180,8 @@ fn grasp() -> String {
 // === state ===
 
 fn use_state(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
-    let failed = |error: state::Error| {
-        Failure::Retry(Retry { reason: format!("state: {error:?}"), after_ms: None })
-    };
+    let failed =
+        |error: state::Error| Failure::Retry(Retry { reason: format!("state: {error:?}"), after_ms: None });
     match behaviour {
         "get-state" => {
             let before = state::get("last").map_err(failed)?;

@@ -38,7 +38,11 @@ pub(super) async fn run(
     let grant = &handler.grant;
     let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
     let Some(permit) = handler.engine.permit(grant.limits.timeout).await else {
-        return Called::of(Finished::without_memory(outcome::no_instance(grant.limits.timeout)), &trace, Duration::ZERO);
+        return Called::of(
+            Finished::without_memory(outcome::no_instance(grant.limits.timeout)),
+            &trace,
+            Duration::ZERO,
+        );
     };
     let started = Instant::now();
     let attempt = attempt(Arc::clone(handler), event, shelf, wire, trace.clone(), permit);
@@ -168,7 +172,10 @@ impl State {
         State {
             wasi: wasi.build(),
             table,
-            budget: Budget { limit: usize::try_from(grant.limits.memory_bytes).unwrap_or(usize::MAX), ..Budget::default() },
+            budget: Budget {
+                limit: usize::try_from(grant.limits.memory_bytes).unwrap_or(usize::MAX),
+                ..Budget::default()
+            },
             deadline,
             shelf: shelf::Draft::new(shelf, trace.clone()),
             http: http::Session::new(Arc::clone(&grant), wire, deadline, trace.clone()),

@@ -65,7 +65,8 @@ fn failed(fault: &Fault, grant: &Grant, trace: &Trace, is_over_memory: bool) -> 
     }
     if is_over_memory {
         let reason = over_memory(grant);
-        return Failure { kind: ErrorKind::Memory, blame: Blame::Plugin, reason, permanent: false }.into_outcome(None);
+        return Failure { kind: ErrorKind::Memory, blame: Blame::Plugin, reason, permanent: false }
+            .into_outcome(None);
     }
     let is_guests = trap.is_some() || error.is::<I32Exit>() || !is_starting;
     if error.is::<PoolConcurrencyLimitError>() || !is_guests {
@@ -135,7 +136,8 @@ impl Failure {
             self.blame = Blame::Operator;
             // The guest may have clipped it or left it out; it is what the operator needs.
             if !self.reason.contains(&why) {
-                self.reason = format!("{}; denied: {why}", printable(&self.reason, limits::REASON_BYTES_MAX / 2));
+                self.reason =
+                    format!("{}; denied: {why}", printable(&self.reason, limits::REASON_BYTES_MAX / 2));
             }
         }
         self
@@ -161,7 +163,10 @@ fn shown(outcome: Outcome, grant: &Grant) -> Outcome {
 
 fn over_memory(grant: &Grant) -> String {
     let mib = grant.limits.memory_bytes.div_ceil(limits::MIB as u64);
-    format!("needs more than {mib} MiB of memory; raise handlers.{}.limits.memory if that is right", grant.handler)
+    format!(
+        "needs more than {mib} MiB of memory; raise handlers.{}.limits.memory if that is right",
+        grant.handler
+    )
 }
 
 /// What it said last, what trapped, and where: `panicked at src/lib.rs:5:9: boom; in handle < call`.
@@ -192,18 +197,30 @@ fn last_words(stderr: &str) -> String {
 fn frames(backtrace: &str) -> String {
     const FRAMES_MAX: usize = 4;
     const FRAME_BYTES_MAX: usize = 100;
-    let machinery = ["std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<core::", "<std::", "abort"];
-    let names = backtrace.lines().filter_map(|line| line.split_once('!').map(|(_, name)| without_hash(name.trim())));
+    let machinery =
+        ["std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<core::", "<std::", "abort"];
+    let names =
+        backtrace.lines().filter_map(|line| line.split_once('!').map(|(_, name)| without_hash(name.trim())));
     let own = names.filter(|name| !machinery.iter().any(|prefix| name.starts_with(prefix)));
-    own.take(FRAMES_MAX).map(|name| printable(name, FRAME_BYTES_MAX)).collect::<Vec<_>>().join(" < ")
+    own.take(FRAMES_MAX).map(|name| printable(&name, FRAME_BYTES_MAX)).collect::<Vec<_>>().join(" < ")
 }
 
-/// `crate::function::h0123456789abcdef` is `crate::function`.
-fn without_hash(name: &str) -> &str {
-    match name.rsplit_once("::h") {
-        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => name,
+/// `crate::function::h0123456789abcdef` and `crate[0123456789abcdef]::function` are `crate::function`.
+fn without_hash(name: &str) -> String {
+    let is_hash = |text: &str| (12..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let name = match name.rsplit_once("::h") {
+        Some((name, hash)) if is_hash(hash) => name,
         _ => name,
+    };
+    let mut parts = name.split('[');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(']') {
+            Some((hash, rest)) if is_hash(hash) => plain.push_str(rest),
+            _ => plain.extend(["[", part]),
+        }
     }
+    plain
 }
 
 #[cfg(test)]
@@ -266,7 +283,8 @@ mod tests {
 
     #[test]
     fn words_are_short_harmless_and_without_secrets() {
-        let grant = grant_with(&["https://a.example"], &[("token", "hunter2hunter2", &["https://a.example"])]);
+        let grant =
+            grant_with(&["https://a.example"], &[("token", "hunter2hunter2", &["https://a.example"])]);
         let note = format!("\x1b[2Jhunter2hunter2{}", "x".repeat(2 * limits::REASON_BYTES_MAX));
         let done = of(Ended::Answered(Answer::Done(Some(note))), &grant, &trace(Cause::Plugin), false);
         let Outcome::Done { note: Some(note) } = done else { panic!("{done:?}") };
@@ -286,9 +304,12 @@ mod tests {
     fn a_panic_is_told_in_its_own_words() {
         let rust = "thread 'main' (1) panicked at src/lib.rs:5:9: boom note: run with `RUST_BACKTRACE=1` …";
         assert_eq!(last_words(rust), "panicked at src/lib.rs:5:9: boom");
-        assert_eq!(last_words("TypeError: x is undefined at handle (/plugin.js:3:20)"), "TypeError: x is undefined at handle (/plugin.js:3:20)");
-        let backtrace = "error while executing at wasm backtrace:\n    0:   0x1 - m.wasm!std::panicking::begin\n    \
-             1:   0x2 - m.wasm!crate::deep::h0123456789abcdef\n    2:   0x3 - m.wasm!crate::handle";
-        assert_eq!(frames(backtrace), "crate::deep < crate::handle");
+        assert_eq!(
+            last_words("TypeError: x is undefined at handle (/plugin.js:3:20)"),
+            "TypeError: x is undefined at handle (/plugin.js:3:20)"
+        );
+        let backtrace = "error while executing at wasm backtrace:\n    0:   0x1 - m.wasm!std[0123456789abcdef]::panicking::begin\n    \
+             1:   0x2 - m.wasm!crate::deep::h0123456789abcdef\n    2:   0x3 - m.wasm!crate[0123456789abcdef]::handle::<[u8; 3]>";
+        assert_eq!(frames(backtrace), "crate::deep < crate::handle::<[u8; 3]>");
     }
 }

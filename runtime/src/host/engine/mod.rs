@@ -42,7 +42,8 @@ impl Inner {
         bindings::link(&mut linker).map_err(|e| Error::Engine(format!("{e:#}")))?;
         let cache = options.cache.as_deref().map(|folder| Cache::open(folder, &wasm)).transpose()?;
         Ok(Inner {
-            ticker: Ticker::start(&wasm).map_err(|e| Error::Engine(format!("no thread for its clock: {e}")))?,
+            ticker: Ticker::start(&wasm)
+                .map_err(|e| Error::Engine(format!("no thread for its clock: {e}")))?,
             linker,
             wasm,
             instances: Arc::new(Semaphore::new(instances as usize)),

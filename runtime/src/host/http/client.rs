@@ -135,7 +135,8 @@ impl Client {
             None => {}
         }
         // Cancelled: hyper hands the request back untouched.
-        let is_unsent = error.is_connect() || find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled);
+        let is_unsent =
+            error.is_connect() || find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled);
         if is_unsent { Error::Connect(chain(error)) } else { Error::Protocol(chain(error)) }
     }
 
@@ -234,16 +235,22 @@ impl Dialler {
         let asked = host.to_owned();
         let lookup = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            (asked.as_str(), port).to_socket_addrs().map(|found| found.take(limits::HTTP_ADDRESSES_MAX + 1).collect())
+            (asked.as_str(), port)
+                .to_socket_addrs()
+                .map(|found| found.take(limits::HTTP_ADDRESSES_MAX + 1).collect())
         });
         let found: Vec<SocketAddr> = match timeout(limits::HTTP_DNS_TIMEOUT, lookup).await {
             Ok(Ok(Ok(found))) => found,
             Ok(Ok(Err(error))) => return Err(DialError::Dns(format!("`{host}`: {error}"))),
-            Ok(Err(_)) | Err(_) => return Err(DialError::Dns(format!("`{host}`: no answer from the resolver"))),
+            Ok(Err(_)) | Err(_) => {
+                return Err(DialError::Dns(format!("`{host}`: no answer from the resolver")));
+            }
         };
         match found.len() {
             0 => Err(DialError::Dns(format!("`{host}` has no address"))),
-            n if n > limits::HTTP_ADDRESSES_MAX => Err(DialError::Dns(format!("`{host}` has too many addresses"))),
+            n if n > limits::HTTP_ADDRESSES_MAX => {
+                Err(DialError::Dns(format!("`{host}` has too many addresses")))
+            }
             _ => Ok(found),
         }
     }
@@ -277,7 +284,9 @@ async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Ok(Some(Ok(Err((address, error))))) if refused.is_empty() => refused = format!("{address}: {error}"),
+            Ok(Some(Ok(Err((address, error))))) if refused.is_empty() => {
+                refused = format!("{address}: {error}")
+            }
             Ok(None) => return Err(DialError::Connect(refused)),
             // Another refusal, or nothing yet.
             Ok(Some(_)) | Err(_) => {}

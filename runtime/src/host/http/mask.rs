@@ -74,7 +74,8 @@ pub(in crate::host) fn parts_of_url(url: &str) -> Vec<&str> {
 }
 
 fn encodings(secret: &[u8]) -> Vec<Vec<u8>> {
-    let mut all = vec![secret.to_vec(), hex::encode(secret).into_bytes(), hex::encode_upper(secret).into_bytes()];
+    let mut all =
+        vec![secret.to_vec(), hex::encode(secret).into_bytes(), hex::encode_upper(secret).into_bytes()];
     all.extend(percent(secret));
     all.extend(base64_anywhere(secret));
     if let Ok(text) = std::str::from_utf8(secret) {
@@ -183,7 +184,14 @@ mod tests {
     #[test]
     fn parts_of_a_secret_url() {
         let url = "https://hooks.slack.com/services/T000/B000/XXXXXXXXXXXXXXXX";
-        assert_eq!(parts_of_url(url), ["/services/T000/B000/XXXXXXXXXXXXXXXX", "/services/T000/B000/XXXXXXXXXXXXXXXX", "XXXXXXXXXXXXXXXX"]);
+        assert_eq!(
+            parts_of_url(url),
+            [
+                "/services/T000/B000/XXXXXXXXXXXXXXXX",
+                "/services/T000/B000/XXXXXXXXXXXXXXXX",
+                "XXXXXXXXXXXXXXXX"
+            ]
+        );
         assert_eq!(parts_of_url("https://example.com"), Vec::<&str>::new());
         assert_eq!(parts_of_url("https://example.com/hook"), Vec::<&str>::new());
         assert_eq!(parts_of_url("https://example.com?token=abcdef"), ["?token=abcdef"]);

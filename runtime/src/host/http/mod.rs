@@ -16,10 +16,10 @@ use std::time::Duration;
 use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
+use self::client::{Answer, Failure};
 pub(in crate::host) use self::client::{Client, Network};
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};
-use self::client::{Answer, Failure};
 use self::prepare::Prepared;
 use super::Wire;
 use super::call::trace::{Cause, Trace, Waiting};
@@ -142,7 +142,9 @@ impl Session {
         let bytes_max = self.grant.limits.call_bytes;
         match self.bytes.checked_add(prepared.body_bytes).filter(|total| *total <= bytes_max) {
             Some(total) => self.bytes = total,
-            None => return Err(Error::Limit(format!("an attempt sends and receives at most {bytes_max} bytes"))),
+            None => {
+                return Err(Error::Limit(format!("an attempt sends and receives at most {bytes_max} bytes")));
+            }
         }
         if self.time_for(None).is_zero() {
             return Err(Error::Limit("the attempt's time is used up".into()));
@@ -172,7 +174,8 @@ impl Session {
         let mut answer = answered?;
         self.bytes = self.bytes.saturating_add(answer.body.len() as u64);
         if has_credentials && is_compressed(&answer.headers) {
-            let said = "the answer is compressed, unasked: its body is withheld, it could hold the credential";
+            let said =
+                "the answer is compressed, unasked: its body is withheld, it could hold the credential";
             self.trace.log(LogLevel::Warn, said, &[]);
             answer.body.clear();
         }
@@ -190,7 +193,8 @@ impl Session {
             Ok(answer) => (Some(answer.status), answer.body.len() as u64),
             Err(failure) => (failure.status, 0),
         };
-        let response = answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer));
+        let response =
+            answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer));
         self.trace.cause(Cause::of_call(status, response.as_ref().err()));
         self.trace.edit_call(number, |record| {
             record.status = status;
@@ -210,7 +214,13 @@ impl Session {
             // An error page: its beginning tells what it has to tell.
             self.trace.log(LogLevel::Warn, "the answer is over the cap; the plugin gets its beginning", &[]);
         }
-        Ok(Response { call, recorded: false, status, headers: self.headers(&headers), body: self.grant.mask.bytes(body) })
+        Ok(Response {
+            call,
+            recorded: false,
+            status,
+            headers: self.headers(&headers),
+            body: self.grant.mask.bytes(body),
+        })
     }
 
     fn headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {

@@ -27,7 +27,10 @@ enum Scheme {
 pub(in crate::host) enum Pattern {
     Exact(Origin),
     /// Every host that ends in `.suffix`.
-    Below { suffix: String, port: u16 },
+    Below {
+        suffix: String,
+        port: u16,
+    },
 }
 
 impl Origin {
@@ -62,7 +65,9 @@ impl Pattern {
             None => (false, text.to_owned()),
         };
         if plain.contains('*') {
-            return Err(format!("`{text}`: `*` stands for the first labels only, as in https://*.example.com"));
+            return Err(format!(
+                "`{text}`: `*` stands for the first labels only, as in https://*.example.com"
+            ));
         }
         let url = Url::parse(&plain).map_err(|e| {
             format!("`{text}` is no origin ({e}); write scheme and host, as in https://api.example.com")

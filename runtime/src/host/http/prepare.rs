@@ -31,19 +31,16 @@ pub(super) fn prepare(grant: &Grant, request: Request, record: &mut CallRecord) 
     check_key(request.key.as_deref())?;
     let is_secret_url = matches!(request.target, Target::SecretUrl(_));
     let (url, origin) = target(grant, request.target, record)?;
-    let draft = Draft {
-        origin,
-        url,
-        headers: headers(&request.headers)?,
-        body: request.body.unwrap_or_default(),
-    };
+    let draft =
+        Draft { origin, url, headers: headers(&request.headers)?, body: request.body.unwrap_or_default() };
     if request.credentials.len() > limits::HTTP_CREDENTIALS_MAX {
         return Err(invalid(format!("more than {} credentials", limits::HTTP_CREDENTIALS_MAX)));
     }
     let has_credentials = is_secret_url || !request.credentials.is_empty();
-    let draft = request.credentials.into_iter().try_fold(draft, |draft, credential| {
-        draft.fill_in(&grant.credentials, credential, record)
-    })?;
+    let draft = request
+        .credentials
+        .into_iter()
+        .try_fold(draft, |draft, credential| draft.fill_in(&grant.credentials, credential, record))?;
     draft.finish(method, has_credentials)
 }
 
@@ -79,7 +76,9 @@ fn target(grant: &Grant, target: Target, record: &mut CallRecord) -> Result<(Url
             record.credentials.push(clip(&name));
             let text = grant.credentials.text(&name)?;
             let (url, origin) = parse(text).map_err(|error| match error {
-                Error::InvalidRequest(why) => Error::Denied(format!("secret `{name}` is not a URL to call: {why}")),
+                Error::InvalidRequest(why) => {
+                    Error::Denied(format!("secret `{name}` is not a URL to call: {why}"))
+                }
                 other => other,
             })?;
             record.target = format!("{origin}/[secret {}]", clip(&name));
@@ -165,7 +164,9 @@ impl Draft {
         let secret = credentials.text(&name)?;
         credentials.check(&name, &self.origin)?;
         match credential {
-            Credential::Bearer(_) => self.set_header(header::AUTHORIZATION, &format!("Bearer {secret}"), &name)?,
+            Credential::Bearer(_) => {
+                self.set_header(header::AUTHORIZATION, &format!("Bearer {secret}"), &name)?
+            }
             Credential::Basic { user, .. } => {
                 if user.contains(':') {
                     return Err(invalid("the user of a basic credential has no `:`"));
@@ -182,7 +183,9 @@ impl Draft {
 
     fn set_header(&mut self, header: HeaderName, value: &str, secret: &str) -> Result<(), Error> {
         if self.headers.contains_key(&header) {
-            return Err(invalid(format!("header `{header}` is set twice: by the plugin and as a credential")));
+            return Err(invalid(format!(
+                "header `{header}` is set twice: by the plugin and as a credential"
+            )));
         }
         let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             Error::Denied(format!("secret `{secret}` has control characters and cannot be sent in a header"))
@@ -203,7 +206,8 @@ impl Draft {
     fn add_field(&mut self, field: &str, secret: &str) -> Result<(), Error> {
         const FORM: &str = "application/x-www-form-urlencoded";
         match self.headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
-            Some(Ok(given)) if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(FORM) => {}
+            Some(Ok(given))
+                if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(FORM) => {}
             Some(_) => return Err(invalid(format!("a form credential needs content-type {FORM}"))),
             None => {
                 self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(FORM));
@@ -227,7 +231,8 @@ impl Draft {
         let agent = HeaderValue::from_static(concat!("longshore/", env!("CARGO_PKG_VERSION")));
         self.headers.entry(header::USER_AGENT).or_insert(agent);
         self.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let uri = Uri::try_from(self.url.as_str()).map_err(|_| invalid("the URL has characters that cannot be sent"))?;
+        let uri = Uri::try_from(self.url.as_str())
+            .map_err(|_| invalid("the URL has characters that cannot be sent"))?;
         let body_bytes = self.body.len() as u64;
         let mut request = http::Request::new(Full::new(Bytes::from(self.body)));
         *request.method_mut() = method;
@@ -258,7 +263,11 @@ mod tests {
             &["https://api.example.com", "http://127.0.0.1:8081", "https://hooks.example.com"],
             &[
                 ("token", "s3cret token", &["https://api.example.com"]),
-                ("webhook", "https://hooks.example.com/services/T0/B0/XYZXYZXYZ\n", &["https://hooks.example.com"]),
+                (
+                    "webhook",
+                    "https://hooks.example.com/services/T0/B0/XYZXYZXYZ\n",
+                    &["https://hooks.example.com"],
+                ),
                 ("elsewhere", "https://evil.example/services", &["https://hooks.example.com"]),
                 ("text", "no URL", &["https://hooks.example.com"]),
                 ("broken", "two\nlines", &["https://api.example.com"]),
@@ -283,7 +292,11 @@ mod tests {
     }
 
     fn with(credential: Credential) -> Request {
-        Request { method: "POST".into(), credentials: vec![credential], ..get("https://api.example.com/v1?a=b#c") }
+        Request {
+            method: "POST".into(),
+            credentials: vec![credential],
+            ..get("https://api.example.com/v1?a=b#c")
+        }
     }
 
     fn prepared(request: Request) -> Result<http::Request<Full<Bytes>>, Error> {
@@ -341,7 +354,10 @@ mod tests {
             method(""),
             method("GET /"),
             Request { key: Some(String::new()), ..get("https://api.example.com/") },
-            Request { key: Some("k".repeat(limits::HTTP_KEY_BYTES_MAX + 1)), ..get("https://api.example.com/") },
+            Request {
+                key: Some("k".repeat(limits::HTTP_KEY_BYTES_MAX + 1)),
+                ..get("https://api.example.com/")
+            },
             get(&format!("https://api.example.com/{}", "a".repeat(limits::HTTP_URL_BYTES_MAX))),
         ];
         for request in cases {
@@ -351,7 +367,10 @@ mod tests {
         for refused in ["CONNECT", "TRACE", "AMETHODTHATISTOOLONG"] {
             assert!(matches!(prepared(method(refused)), Err(Error::Denied(_))), "{refused}");
         }
-        let large = Request { body: Some(vec![0; limits::HTTP_REQUEST_BYTES_MAX + 1]), ..get("https://api.example.com/") };
+        let large = Request {
+            body: Some(vec![0; limits::HTTP_REQUEST_BYTES_MAX + 1]),
+            ..get("https://api.example.com/")
+        };
         assert!(matches!(prepared(large), Err(Error::RequestTooLarge)));
         let many = Request {
             headers: vec![("x".into(), "y".into()); limits::HTTP_REQUEST_HEADERS_MAX + 1],
@@ -380,7 +399,10 @@ mod tests {
         let form = Credential::Form { field: "secret".into(), secret: "token".into() };
         let sent = prepared(Request { body: Some(b"a=b".to_vec()), ..with(form) }).unwrap();
         assert_eq!(header(&sent, "content-type"), "application/x-www-form-urlencoded");
-        assert_eq!(format!("{:?}", sent.body()), format!("{:?}", Full::new(Bytes::from("a=b&secret=s3cret+token"))));
+        assert_eq!(
+            format!("{:?}", sent.body()),
+            format!("{:?}", Full::new(Bytes::from("a=b&secret=s3cret+token")))
+        );
     }
 
     #[test]
@@ -397,8 +419,14 @@ mod tests {
                 headers: vec![("content-type".into(), "application/json".into())],
                 ..with(Credential::Form { field: "x".into(), secret: "token".into() })
             },
-            Request { body: Some(b"x=1".to_vec()), ..with(Credential::Form { field: "x".into(), secret: "token".into() }) },
-            Request { credentials: vec![Credential::Bearer("token".into()); limits::HTTP_CREDENTIALS_MAX + 1], ..get("https://api.example.com/") },
+            Request {
+                body: Some(b"x=1".to_vec()),
+                ..with(Credential::Form { field: "x".into(), secret: "token".into() })
+            },
+            Request {
+                credentials: vec![Credential::Bearer("token".into()); limits::HTTP_CREDENTIALS_MAX + 1],
+                ..get("https://api.example.com/")
+            },
         ];
         for request in cases {
             let shown = format!("{request:?}");

@@ -55,7 +55,11 @@ fn what_is_not_granted_is_the_operators_matter() {
         for (behaviour, is_permanent) in cases {
             let called = Setup::new(behaviour).setting("url", format!("{origin}/x?y")).call().await;
             let (kind, blame, reason, permanent) = failure(&called);
-            assert_eq!((kind, blame, permanent), (ErrorKind::Denied, Blame::Operator, is_permanent), "{reason}");
+            assert_eq!(
+                (kind, blame, permanent),
+                (ErrorKind::Denied, Blame::Operator, is_permanent),
+                "{reason}"
+            );
             assert!(reason.contains(&format!("handlers.h.grants.http: [\"{origin}\"]")), "{reason}");
             assert_eq!(called.calls[0].target, format!("{origin}/x"));
             assert!(called.calls[0].error.as_ref().unwrap().starts_with("denied: "), "{:?}", called.calls);
@@ -91,7 +95,8 @@ fn calls_and_bytes_have_ends() {
         assert!(note(&called).starts_with("5 sent, Some(Error::Limit("), "{}", note(&called));
         assert_eq!((called.calls.len(), seen.all().len()), (5, 5));
 
-        let bytes = Setup::new("many-calls").calling(&origin, "/").setting("count", 9).limits(|l| l.call_bytes = 5);
+        let bytes =
+            Setup::new("many-calls").calling(&origin, "/").setting("count", 9).limits(|l| l.call_bytes = 5);
         let called = bytes.call().await;
         // Two answers of two bytes fit; the third one does not, and the rest are not sent.
         assert!(note(&called).starts_with("2 sent, Some(Error::ResponseTooLarge(200))"), "{}", note(&called));
@@ -103,7 +108,8 @@ fn calls_and_bytes_have_ends() {
             let called = Setup::new("big-request").calling(&origin, "/").setting("count", count).call().await;
             assert!(note(&called).starts_with(expected), "{}", note(&called));
         }
-        let over = Setup::new("big-request").calling(&origin, "/").setting("count", 9).limits(|l| l.call_bytes = 8);
+        let over =
+            Setup::new("big-request").calling(&origin, "/").setting("count", 9).limits(|l| l.call_bytes = 8);
         assert!(note(&over.call().await).starts_with("Error::Limit("));
     });
 }
@@ -118,14 +124,20 @@ fn answers_have_ends() {
         assert_eq!(called.calls[0].error.as_deref(), Some("the response is too large"));
 
         // An error page is cut: its status is what counts.
-        let small = Setup::new("get-then-retry").calling(&origin, "/large-error").limits(|l| l.response_bytes = 10);
+        let small =
+            Setup::new("get-then-retry").calling(&origin, "/large-error").limits(|l| l.response_bytes = 10);
         let called = small.call().await;
         let (kind, blame, reason, _) = failure(&called);
         assert_eq!((kind, blame), (ErrorKind::Retry, Blame::Remote));
         assert!(reason.starts_with("0 500 [") && reason.ends_with("] xxxxxxxxxx"), "{reason}");
 
         let called = Setup::new("get").calling(&origin, "/many-headers").call().await;
-        assert_eq!(note(&called).matches("x-").count(), limits::HTTP_RESPONSE_HEADERS_MAX - 1, "{}", note(&called));
+        assert_eq!(
+            note(&called).matches("x-").count(),
+            limits::HTTP_RESPONSE_HEADERS_MAX - 1,
+            "{}",
+            note(&called)
+        );
     });
 }
 
@@ -173,10 +185,11 @@ fn a_secret_is_sent_and_never_seen() {
 fn a_secret_url_is_called_and_never_seen() {
     on_guests(async {
         let (origin, seen) = server().await;
-        let setup = Setup::new("credential")
-            .calling(&origin, "/")
-            .setting("credential", "url")
-            .secret("webhook", &format!("{origin}/services/T000/B000/XXXXYYYY"), &[&origin]);
+        let setup = Setup::new("credential").calling(&origin, "/").setting("credential", "url").secret(
+            "webhook",
+            &format!("{origin}/services/T000/B000/XXXXYYYY"),
+            &[&origin],
+        );
         let called = setup.call().await;
         assert!(seen.all()[0].starts_with("POST /services/T000/B000/XXXXYYYY "), "{:?}", seen.all());
         assert_eq!(called.calls[0].target, format!("{origin}/[secret webhook]"));
@@ -211,7 +224,11 @@ fn a_compressed_answer_to_a_credential_is_withheld() {
         let (origin, _) = server().await;
         let called = Setup::new("get").calling(&origin, "/gzip").call().await;
         assert!(note(&called).ends_with("gzipped"), "{}", note(&called));
-        let called = Setup::new("credential").calling(&origin, "/gzip").secret("token", SECRET, &[&origin]).call().await;
+        let called = Setup::new("credential")
+            .calling(&origin, "/gzip")
+            .secret("token", SECRET, &[&origin])
+            .call()
+            .await;
         assert!(note(&called).ends_with("] "), "{}", note(&called));
         assert!(called.logs[0].message.contains("its body is withheld"), "{:?}", called.logs);
     });
@@ -221,7 +238,9 @@ fn a_compressed_answer_to_a_credential_is_withheld() {
 fn a_service_that_fails_is_to_blame() {
     on_guests(async {
         let (origin, _) = server().await;
-        for (path, reason) in [("/status/503", "0 503"), ("/status/429", "0 429"), ("/break", "Error::Protocol(")] {
+        for (path, reason) in
+            [("/status/503", "0 503"), ("/status/429", "0 429"), ("/break", "Error::Protocol(")]
+        {
             let called = Setup::new("get-then-retry").calling(&origin, path).call().await;
             let (kind, blame, said, _) = failure(&called);
             assert_eq!((kind, blame), (ErrorKind::Retry, Blame::Remote), "{said}");
@@ -243,7 +262,9 @@ fn a_service_that_fails_is_to_blame() {
 fn a_silent_service_leaves_the_handler_a_moment() {
     on_guests(async {
         let (origin, _) = server().await;
-        let slow = Setup::new("slow-call").calling(&origin, "/hang").limits(|l| l.timeout = Duration::from_millis(500));
+        let slow = Setup::new("slow-call")
+            .calling(&origin, "/hang")
+            .limits(|l| l.timeout = Duration::from_millis(500));
         let called = slow.call().await;
         assert_eq!(failure(&called), (ErrorKind::Retry, Blame::Remote, "Error::Timeout", false));
         assert_eq!(called.calls[0].error.as_deref(), Some("timeout"));
@@ -291,7 +312,9 @@ async fn tls_server(engine: &mut Option<Engine>, alpn: &[&str]) -> (String, Seen
 #[test]
 fn https_speaks_what_the_service_speaks() {
     on_guests(async {
-        for (alpn, version) in [(&["h2", "http/1.1"][..], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1"), (&[], "HTTP/1.1")] {
+        for (alpn, version) in
+            [(&["h2", "http/1.1"][..], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1"), (&[], "HTTP/1.1")]
+        {
             let mut engine = Some(Engine::new(Options { cache: None, instances_max: 2 }).unwrap());
             let (origin, seen) = tls_server(&mut engine, alpn).await;
             let mut setup = Setup::new("many-calls").calling(&origin, "/");

@@ -51,30 +51,46 @@ fn describe_has_a_second_and_no_capability() {
     let refused = load(&[("describe:normal.", "describe:sleep..")]).err().unwrap();
     assert!(refused.contains("not done within 1000 ms"), "{refused}");
     let refused = load(&[("describe:normal.", "describe:trap...")]).err().unwrap();
-    assert!(refused.contains("describe() failed: panicked at") && refused.contains("told to panic"), "{refused}");
+    assert!(
+        refused.contains("describe() failed: panicked at") && refused.contains("told to panic"),
+        "{refused}"
+    );
     let grasped = load(&[("describe:normal.", "describe:grasp..")]).ok().unwrap();
     let description = &grasped.manifest().description;
-    assert!(description.starts_with("{} Err(Error::Limit(") && description.contains("describe() has no state"), "{description}");
+    assert!(
+        description.starts_with("{} Err(Error::Limit(") && description.contains("describe() has no state"),
+        "{description}"
+    );
 }
 
 #[test]
 fn a_wrong_manifest_is_refused_whole() {
     let refused = load(&[("describe:normal.", "describe:wrong..")]).err().unwrap();
-    assert!(refused.contains("its manifest is wrong: name is empty; origins: `no origin` is no origin"), "{refused}");
+    assert!(
+        refused.contains("its manifest is wrong: name is empty; origins: `no origin` is no origin"),
+        "{refused}"
+    );
 }
 
 #[test]
 fn a_newer_contract_is_named() {
-    let refused = load(&[("longshore:plugin/handler@0.1.0", "longshore:plugin/handler@0.7.0")]).err().unwrap();
+    let refused =
+        load(&[("longshore:plugin/handler@0.1.0", "longshore:plugin/handler@0.7.0")]).err().unwrap();
     assert!(refused.contains("was built for contract 0.7.0, this daemon speaks 0.1"), "{refused}");
 }
 
 #[test]
 fn missing_imports_are_all_named() {
-    let changes = [("longshore:plugin/state@0.1.0", "longshore:plugin/queue@0.1.0"), ("wasi:cli/exit@0.2.6", "wasi:cli/spin@0.2.6")];
+    let changes = [
+        ("longshore:plugin/state@0.1.0", "longshore:plugin/queue@0.1.0"),
+        ("wasi:cli/exit@0.2.6", "wasi:cli/spin@0.2.6"),
+    ];
     let refused = load(&changes).err().unwrap();
     assert!(refused.contains("imports what this host does not have: "), "{refused}");
-    assert!(refused.contains("longshore:plugin/queue@0.1.0") && refused.contains("wasi:cli/spin@0.2.6"), "{refused}");
+    assert!(
+        refused.contains("longshore:plugin/queue@0.1.0") && refused.contains("wasi:cli/spin@0.2.6"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -109,7 +125,10 @@ fn a_compiled_plugin_is_kept() {
         fs::read_dir(&cache).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
     };
     let kept = names();
-    assert!(kept.len() == 2 && kept.iter().all(|n| n.starts_with(&plugin().digest().to_string())), "{kept:?}");
+    assert!(
+        kept.len() == 2 && kept.iter().all(|n| n.starts_with(&plugin().digest().to_string())),
+        "{kept:?}"
+    );
     // The second engine maps what the first has written; a call of it runs.
     let engine = new();
     engine.load(wasm()).unwrap();

@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use crate::host::{
-    BoundSecret, CallLimits, Called, Engine, Event, Grants, Handler, Options, Plugin, Shelf, ShelfFuture, Wire,
+    BoundSecret, CallLimits, Called, Engine, Event, Grants, Handler, Options, Plugin, Shelf, ShelfFuture,
+    Wire,
 };
 use crate::words::attempt::{Blame, ErrorKind, Outcome};
 use crate::words::event::Name;
@@ -156,7 +157,12 @@ impl Shelf for Memory {
         Box::pin(std::future::ready(Ok(ShelfRead { value, version })))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, limit: u32) -> ShelfFuture<'a, Vec<String>> {
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> ShelfFuture<'a, Vec<String>> {
         let keys = self.0.keys().filter(|k| k.starts_with(prefix) && after.is_none_or(|a| k.as_str() > a));
         Box::pin(std::future::ready(Ok(keys.take(limit as usize).cloned().collect())))
     }
@@ -218,7 +224,9 @@ async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Full<
         "/echo" => {
             // Headers come back as headers too, as debugging services do it.
             let back = head.headers.get("authorization").or(head.headers.get("x-api-key")).cloned();
-            response.header("x-was", back.unwrap_or_else(|| "nothing".parse().unwrap())).body(Full::new(text.into()))
+            response
+                .header("x-was", back.unwrap_or_else(|| "nothing".parse().unwrap()))
+                .body(Full::new(text.into()))
         }
         "/redirect" => response.status(302).header("location", "/echo").body(Full::default()),
         "/large" => response.body(large()),

@@ -62,8 +62,16 @@ impl Shelf for Broken {
 fn a_broken_shelf_is_the_hosts_fault() {
     on_guests(async {
         let cases = [
-            (Broken::Panics, ErrorKind::Host, "the host panicked while it served the handler: the shelf fell down"),
-            (Broken::Hangs, ErrorKind::Timeout, "not done within 300 ms: the handler's state had not answered yet"),
+            (
+                Broken::Panics,
+                ErrorKind::Host,
+                "the host panicked while it served the handler: the shelf fell down",
+            ),
+            (
+                Broken::Hangs,
+                ErrorKind::Timeout,
+                "not done within 300 ms: the handler's state had not answered yet",
+            ),
             (Broken::Fails, ErrorKind::Retry, "no disk"),
         ];
         for (shelf, kind, expected) in cases {
