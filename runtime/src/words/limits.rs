@@ -142,3 +142,5 @@ pub const SEND_COUNT_MAX: u32 = 1000;
 pub const SEND_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 /// Deliveries that one `deliveries retry` or `cancel` with filters touches; run it again for the rest.
 pub const BULK_DELIVERIES_MAX: usize = 10_000;
+/// A file given to `send --data` or `plugin run --data`: GitHub's cap on a body, the largest that is documented.
+pub const DATA_BYTES_MAX: u64 = 25 * MIB as u64;
