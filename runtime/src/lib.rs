@@ -28,3 +28,4 @@ pub mod metrics;
 
 // Assembly.
 pub mod cli;
+pub mod config;

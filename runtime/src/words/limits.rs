@@ -2,6 +2,7 @@
 //!
 //! What an operator can set has its default here and its field in `config`; the rest is fixed.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub const KIB: usize = 1 << 10;
@@ -144,3 +145,54 @@ pub const SEND_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 pub const BULK_DELIVERIES_MAX: usize = 10_000;
 /// A file given to `send --data` or `plugin run --data`: GitHub's cap on a body, the largest that is documented.
 pub const DATA_BYTES_MAX: u64 = 25 * MIB as u64;
+
+// === configuration ===
+
+/// One file of configuration; ours has 60 lines.
+pub const CONFIG_BYTES_MAX: u64 = MIB as u64;
+/// `--config`, repeated.
+pub const CONFIG_FILES_MAX: usize = 16;
+pub const SOURCES_MAX: usize = 256;
+pub const SOURCE_PATH_BYTES_MAX: usize = 256;
+pub const HANDLERS_MAX: usize = 256;
+pub const HANDLER_SECRETS_MAX: usize = 32;
+/// Origins of one grant, and of one secret.
+pub const ORIGINS_MAX: usize = 64;
+pub const NETWORKS_MAX: usize = 64;
+/// Also the most deliveries that one event can have.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
+pub const EVENT_PATTERNS_MAX: usize = 64;
+/// The longest secret; a private key of 4,096 bits in PEM has 3.2 KiB.
+pub const SECRET_BYTES_MAX: usize = 16 * KIB;
+/// A certificate that ends within this is warned about: the usual ones are renewed 30 days ahead.
+pub const CERTIFICATE_ENDS_SOON: Duration = days(14);
+
+// What an operator may set each field to. The lower ends keep a slip (`10ms` for `10m`) from becoming an
+// outage, the upper ones keep the promises: an answer within `ANSWER_TIMEOUT`, memory that is there.
+pub const BODY_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=BODIES_IN_FLIGHT_BYTES_MAX as u64;
+pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=65_536;
+pub const REQUESTS_RANGE: RangeInclusive<u64> = 1..=65_536;
+pub const HEADER_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=ANSWER_TIMEOUT;
+pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
+pub const RETAIN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=days(3650);
+/// Below four segments the retention would have nothing that it could drop.
+pub const RETAIN_BYTES_RANGE: RangeInclusive<u64> = 4 * SEGMENT_BYTES..=64 << 40;
+pub const OPEN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=days(3650);
+pub const ROTATION_WINDOW_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
+pub const DEDUPE_WINDOW_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=days(365);
+/// Per second: from one an hour.
+pub const RATE_RANGE: RangeInclusive<f64> = 1.0 / 3600.0..=100_000.0;
+pub const GUEST_MEMORY_RANGE: RangeInclusive<u64> = MIB as u64..=GUEST_MEMORY_BYTES_MAX;
+pub const GUEST_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=GUEST_TIMEOUT_MAX;
+pub const LANE_CONCURRENCY_RANGE: RangeInclusive<u64> = 1..=INSTANCES_MAX as u64;
+pub const CALLS_RANGE: RangeInclusive<u64> = 0..=1024;
+pub const CALL_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=64 * MIB as u64;
+pub const GIVE_UP_AFTER_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
+pub const DELAY_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=AFTER_MAX;
+pub const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 1.0..=10.0;
+
+const fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 3600)
+}

@@ -1,0 +1,2 @@
+//! TEMP
+pub fn judge(_: &str) -> Result<Vec<serde_json::Value>, String> { Ok(vec![]) }
