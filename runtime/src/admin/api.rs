@@ -15,7 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::view::{
-    EventDetail, HandlerView, Problem, RefusalView, Ruled, SecretView, SourceView, SourcesView, StatView, SubscriptionView,
+    EventDetail, HandlerView, Problem, RefusalView, Ruled, SecretView, SourceView, SourcesView, StatView,
+    SubscriptionView,
 };
 use super::{Admin, HandlerFacts, SourceFacts, scrape};
 use crate::dispatch::LaneStat;
@@ -53,7 +54,9 @@ pub(super) fn private(admin: Arc<Admin>) -> Router {
         .route("/handlers", get(handlers))
         .route("/stat", get(stat))
         .fallback(async || Wrong::new(StatusCode::NOT_FOUND, "no such resource"))
-        .method_not_allowed_fallback(async || Wrong::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+        .method_not_allowed_fallback(async || {
+            Wrong::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
+        })
         .layer(middleware::from_fn(in_time))
         .with_state(admin)
 }
@@ -114,8 +117,9 @@ async fn events(State(admin): State<Arc<Admin>>, query: Asked<EventQuery>) -> An
 async fn event(State(admin): State<Arc<Admin>>, Path(event): Path<String>) -> Answer<EventDetail> {
     let event: EventRef = event.parse().map_err(Wrong::bad)?;
     let Some(row) = admin.ledger.event_row(event).await? else {
-        return Err(Wrong::new(StatusCode::NOT_FOUND, format!("no event `{event}`"))
-            .with("longshore events list"));
+        return Err(
+            Wrong::new(StatusCode::NOT_FOUND, format!("no event `{event}`")).with("longshore events list")
+        );
     };
     Ok(Json(detail(row, admin.ledger.event(event).await?)))
 }
@@ -260,7 +264,7 @@ fn why_it_ends(
         None => {
             let window = super::view::span(facts.rotation_window);
             format!("{verb} {at}, {window} after a newer one was first seen")
-        },
+        }
     }
 }
 

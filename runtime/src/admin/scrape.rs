@@ -1,7 +1,7 @@
 //! Scrape: the page behind `/metrics`. Counters come from `metrics`; gauges are read here, at the moment of asking.
 
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -129,7 +129,7 @@ fn bytes(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register_with_unit(name, help, Unit::Bytes, value);
 }
 
-fn seconds(registry: &mut Registry, name: &str, help: &str, metric: impl Metric + EncodeMetric) {
+fn seconds(registry: &mut Registry, name: &str, help: &str, metric: impl Metric) {
     registry.register_with_unit(name, help, Unit::Seconds, metric);
 }
 

@@ -26,8 +26,7 @@ pub(super) async fn until(mut listener: impl Listener, router: Router, stop: Can
         (permit, io)
     };
     while let Some((permit, io)) = stop.run_until_cancelled(next(&mut listener)).await {
-        let connection =
-            http.serve_connection(TokioIo::new(io), TowerToHyperService::new(router.clone()));
+        let connection = http.serve_connection(TokioIo::new(io), TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // A peer that hangs up or sends nonsense concerns nobody but itself.

@@ -130,7 +130,8 @@ pub struct Problem {
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     // Up to two days in hours: a rotation of `24h` is written so everywhere.
-    let (days, hours) = if seconds < 2 * 86_400 { (0, seconds / 3600) } else { (seconds / 86_400, seconds / 3600 % 24) };
+    let (days, hours) =
+        if seconds < 2 * 86_400 { (0, seconds / 3600) } else { (seconds / 86_400, seconds / 3600 % 24) };
     let mut text = String::new();
     for (unit, n) in [("d", days), ("h", hours), ("m", seconds / 60 % 60), ("s", seconds % 60)] {
         if n > 0 {
@@ -146,7 +147,14 @@ mod tests {
 
     #[test]
     fn spans_read_as_they_are_written() {
-        let cases = [(0, "0ms"), (250, "250ms"), (5_000, "5s"), (5_400_000, "1h30m"), (86_400_000, "24h"), (90_000_000, "25h")];
+        let cases = [
+            (0, "0ms"),
+            (250, "250ms"),
+            (5_000, "5s"),
+            (5_400_000, "1h30m"),
+            (86_400_000, "24h"),
+            (90_000_000, "25h"),
+        ];
         for (ms, text) in cases {
             assert_eq!(span(Duration::from_millis(ms)), text);
         }

@@ -116,9 +116,9 @@ impl Answer {
 fn unreachable(path: &Path, run_command: &str, error: &io::Error) -> Failure {
     let at = path.display();
     match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::failed(format!(
-            "`{at}` is not yours to open: ask as the user that runs the daemon"
-        )),
+        io::ErrorKind::PermissionDenied => {
+            Failure::failed(format!("`{at}` is not yours to open: ask as the user that runs the daemon"))
+        }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NoDaemon {
             message: format!("no daemon answers at {at}"),
             type_this: run_command.to_owned(),
@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn queries_are_encoded() {
-        let query = Query::default().with("id", Some("a b&c")).with("type", None::<String>).with("limit", Some(5));
+        let query =
+            Query::default().with("id", Some("a b&c")).with("type", None::<String>).with("limit", Some(5));
         assert_eq!(query.after("/events"), "/events?id=a+b%26c&limit=5");
         assert_eq!(Query::default().after("/stat"), "/stat");
     }
@@ -177,7 +178,8 @@ mod tests {
         let body = Bytes::from(r#"{"error":"no event `1f`","type_this":"longshore events list"}"#);
         let failure = Answer { status: StatusCode::NOT_FOUND, body }.read::<String>().unwrap_err();
         assert_eq!(failure.to_string(), "no event `1f`\n  type: longshore events list");
-        let failure = Answer { status: StatusCode::BAD_GATEWAY, body: Bytes::new() }.read::<String>().unwrap_err();
+        let failure =
+            Answer { status: StatusCode::BAD_GATEWAY, body: Bytes::new() }.read::<String>().unwrap_err();
         assert_eq!(failure.to_string(), "the daemon answers 502 Bad Gateway");
     }
 }

@@ -131,7 +131,9 @@ const ERROR_KINDS: [&str; 8] =
     ["retry", "reject", "trap", "timeout", "memory", "denied", "host", "interrupted"];
 
 /// A word of a closed set, read as the API writes it.
-fn word<T: DeserializeOwned + Clone + Send + Sync + 'static>(words: &'static [&str]) -> impl TypedValueParser<Value = T> {
+fn word<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    words: &'static [&str],
+) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(words).try_map(|text| serde_json::from_value(serde_json::Value::String(text)))
 }
 
@@ -210,7 +212,8 @@ fn table(rows: &[DeliveryRow], now: Millis) -> Table {
 /// What there is to say: when it is tried next, how it failed, why it ended.
 pub(super) fn message(row: &DeliveryRow, now: Millis) -> String {
     let next = row.next_at.filter(|_| row.status == Status::Open && row.attempts > 0);
-    let next = next.map(|at| if at > now { format!("again {}", relative(at, now)) } else { "again now".into() });
+    let next =
+        next.map(|at| if at > now { format!("again {}", relative(at, now)) } else { "again now".into() });
     let kind = row.error_kind.as_ref().and_then(wire_word);
     let said = match (kind, &row.message) {
         (Some(kind), Some(message)) => Some(format!("{kind}: {message}")),
@@ -258,7 +261,10 @@ fn whole(history: &DeliveryHistory, now: Millis, screen: &Screen) -> String {
     }
     for lost in &history.interrupted {
         let line = format!("ATTEMPT {} began {}", lost.number, lost.began_at);
-        text += &format!("\n{}\nthe daemon ended in it; nothing else is known\n", screen.paint(Tone::Waiting, &line));
+        text += &format!(
+            "\n{}\nthe daemon ended in it; nothing else is known\n",
+            screen.paint(Tone::Waiting, &line)
+        );
     }
     for ruling in &history.rulings {
         let order = wire_word(&ruling.ruling).unwrap_or_default();
@@ -438,12 +444,7 @@ struct NotRuled {
     error: String,
 }
 
-async fn carry_out(
-    daemon: &mut Daemon,
-    ruling: Ruling,
-    ids: &[DeliveryId],
-    screen: &Screen,
-) -> Result<Told> {
+async fn carry_out(daemon: &mut Daemon, ruling: Ruling, ids: &[DeliveryId], screen: &Screen) -> Result<Told> {
     let order = wire_word(&ruling).unwrap_or_default();
     let mut told = Told::default();
     for id in ids {

@@ -139,7 +139,16 @@ pub(super) fn tell_more<T>(screen: &Screen, page: &Page<T>) {
 
 fn table(rows: &[EventRow]) -> Table {
     let mut table = Table::new([
-        "EVENT", "TIME", "SOURCE", "TYPE", "ID", "ANSWERED", "IN", "AGAIN", "SECRET", "CAME OF IT",
+        "EVENT",
+        "TIME",
+        "SOURCE",
+        "TYPE",
+        "ID",
+        "ANSWERED",
+        "IN",
+        "AGAIN",
+        "SECRET",
+        "CAME OF IT",
     ]);
     for row in rows {
         table.row(
@@ -361,6 +370,10 @@ EVENT  TIME                      SOURCE     TYPE              ID                
         }
         let binary = EventDetail { body: None, body_base64: Some("/wA=".to_owned()), ..detail };
         assert_eq!(body(&binary).unwrap(), [0xff, 0]);
-        assert!(whole(&binary, &Screen::plain()).unwrap().contains("2 bytes that are no text; see them with --body"));
+        assert!(
+            whole(&binary, &Screen::plain())
+                .unwrap()
+                .contains("2 bytes that are no text; see them with --body")
+        );
     }
 }

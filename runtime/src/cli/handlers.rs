@@ -42,7 +42,15 @@ impl Handlers {
 
 fn table(handlers: &[HandlerView], now: Millis) -> Table {
     let mut table = Table::new([
-        "HANDLER", "PLUGIN", "DIGEST", "RUNNING", "OPEN", "HELD", "PARKED", "OLDEST", "SUBSCRIPTIONS",
+        "HANDLER",
+        "PLUGIN",
+        "DIGEST",
+        "RUNNING",
+        "OPEN",
+        "HELD",
+        "PARKED",
+        "OLDEST",
+        "SUBSCRIPTIONS",
     ]);
     for handler in handlers {
         let waiting = &handler.backlog;

@@ -189,7 +189,12 @@ mod tests {
                     continue;
                 }
                 let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(after.contains(&format!("longshore {}", sub.get_name())) || after.contains(sub.get_name()), "{}", sub.get_name());
+                assert!(
+                    after.contains(&format!("longshore {}", sub.get_name()))
+                        || after.contains(sub.get_name()),
+                    "{}",
+                    sub.get_name()
+                );
                 assert!(after.starts_with("Example"), "{}", sub.get_name());
                 commands += 1;
             }

@@ -83,8 +83,11 @@ impl Screen {
 
     /// Data as JSON: on one line for a program, indented for a person.
     pub(super) fn print_json(&self, value: &impl Serialize) -> Result<()> {
-        let text =
-            if self.width.is_some() { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+        let text = if self.width.is_some() {
+            serde_json::to_string_pretty(value)
+        } else {
+            serde_json::to_string(value)
+        };
         let text = text.map_err(|e| Failure::failed(format!("this does not fit into JSON: {e}")))?;
         self.data(&(text + "\n"))
     }
@@ -132,7 +135,8 @@ pub(super) fn clean_lines(text: &str) -> String {
 
 fn is_harmless(c: char) -> bool {
     // The second: marks that turn the direction of writing, with which a text can show other than it is.
-    !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    !c.is_control()
+        && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 fn harmless(c: char) -> char {

@@ -181,7 +181,9 @@ fn renamed(data: &Bytes, sender: &Sender, id: &str) -> Result<Bytes> {
         return Ok(data.clone());
     }
     let mut body: Value = serde_json::from_slice(data).map_err(|e| {
-        Failure::failed(format!("--data: an id can only be put into a body that is JSON, and this is not: {e}"))
+        Failure::failed(format!(
+            "--data: an id can only be put into a body that is JSON, and this is not: {e}"
+        ))
     })?;
     place_first(&mut body, &sender.id_from, id);
     Ok(body.to_string().into())
@@ -261,7 +263,10 @@ impl Send {
             screen.say(&format!("why it was refused: longshore sources show {}", self.source));
         }
         if !self.no_wait && sent.iter().any(|sent| !sent.settled) {
-            screen.say(&format!("not all has ended after {}; see longshore deliveries list", took(self.timeout.as_millis() as u64)));
+            screen.say(&format!(
+                "not all has ended after {}; see longshore deliveries list",
+                took(self.timeout.as_millis() as u64)
+            ));
         }
         Ok(())
     }

@@ -142,7 +142,12 @@ mod tests {
             rate: None,
             secrets: vec![
                 secret("a", "env:SENDPILOT_SECRET", true, "no end"),
-                secret("b", "env:SENDPILOT_SECRET_OLD", false, "ended 2026-09-20T00:00:00.000Z, as configured"),
+                secret(
+                    "b",
+                    "env:SENDPILOT_SECRET_OLD",
+                    false,
+                    "ended 2026-09-20T00:00:00.000Z, as configured",
+                ),
             ],
             refusals: vec![refusal("mismatch", 401)],
         };

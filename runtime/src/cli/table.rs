@@ -104,7 +104,10 @@ DELIVERY     STATUS  MESSAGE
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0], "\x1b[1mDELIVERY     STATUS  MESSAGE\x1b[0m");
         assert_eq!(lines[1], "1f.to-slack  done    -");
-        assert!(lines[2].starts_with("\x1b[31m2a0.to-crm   dead    503 from https://hooks") && lines[2].contains('…'));
+        assert!(
+            lines[2].starts_with("\x1b[31m2a0.to-crm   dead    503 from https://hooks")
+                && lines[2].contains('…')
+        );
         assert!(lines[2].chars().count() <= 48 + "\x1b[31m\x1b[0m".len());
     }
 }

@@ -29,7 +29,8 @@ pub(super) fn moment_argument(text: &str) -> Result<Millis, String> {
 /// # Errors
 /// In words, with what to type.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
-    let bad = || format!("`{text}` is no span; type a number and a unit, as `250ms`, `90s`, `15m`, `1h` or `7d`");
+    let bad =
+        || format!("`{text}` is no span; type a number and a unit, as `250ms`, `90s`, `15m`, `1h` or `7d`");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| bad())?;

@@ -27,7 +27,8 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self, screen: &Screen) -> Result {
-        let text = std::fs::read_to_string(&self.vectors).map_err(|e| Failure::unreadable(&self.vectors, &e))?;
+        let text =
+            std::fs::read_to_string(&self.vectors).map_err(|e| Failure::unreadable(&self.vectors, &e))?;
         let judged = vectors::judge(&text).map_err(|why| {
             Failure::failed(format!("`{}` holds no vectors: {why}", self.vectors.display()))
         })?;

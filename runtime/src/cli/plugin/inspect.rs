@@ -249,7 +249,10 @@ subscriptions:
         let yaml = snippet(&manifest, Path::new("x.wasm"));
         assert!(!yaml.contains("grants") && !yaml.contains("secrets"), "{yaml}");
         assert!(yaml.contains("    # settings:\n      # \"a b\": {}   # the a b to use\n"), "{yaml}");
-        assert!(yaml.contains("events-to-handler: { source: SOURCE, events: [\"*\"], handler: handler }"), "{yaml}");
+        assert!(
+            yaml.contains("events-to-handler: { source: SOURCE, events: [\"*\"], handler: handler }"),
+            "{yaml}"
+        );
     }
 
     #[test]

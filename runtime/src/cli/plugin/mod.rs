@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::screen::Screen;
-use super::{Result, wait_for};
+use super::Result;
 
 mod inspect;
 mod new;

@@ -42,7 +42,9 @@ fn crate_name(text: &str) -> std::result::Result<String, String> {
     if first && rest && !text.ends_with('-') && text.len() <= crate::words::event::NAME_BYTES_MAX {
         return Ok(text.to_owned());
     }
-    Err(format!("`{text}` is no name for a plugin; type a-z, 0-9 and `-`, beginning with a letter, as `reply-notify`"))
+    Err(format!(
+        "`{text}` is no name for a plugin; type a-z, 0-9 and `-`, beginning with a letter, as `reply-notify`"
+    ))
 }
 
 impl New {
@@ -112,7 +114,10 @@ mod tests {
         }
         let manifest = fs::read_to_string(folder.path().join("reply-notify/Cargo.toml")).unwrap();
         assert!(manifest.contains("name = \"reply-notify\""), "{manifest}");
-        assert!(manifest.contains(&format!("longshore-sdk = \"{}\"", env!("CARGO_PKG_VERSION"))), "{manifest}");
+        assert!(
+            manifest.contains(&format!("longshore-sdk = \"{}\"", env!("CARGO_PKG_VERSION"))),
+            "{manifest}"
+        );
         let failure = new(folder.path(), None).run(&Screen::plain()).unwrap_err();
         assert!(failure.to_string().contains("cannot be made"), "{failure}");
     }

@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::inspect::{handler_name, load};
-use super::wait_for;
 use crate::cli::deliveries::{calls_text, logs_text, outcome_text, size};
 use crate::cli::failure::Failure;
 use crate::cli::payload::fresh_id;
@@ -19,8 +18,9 @@ use crate::cli::screen::{Screen, clean};
 use crate::cli::times::took;
 use crate::cli::{DEFAULT_CONFIG, Ended, Result, setup};
 use crate::host::{
-    BoundSecret, CallLimits, Called, Event, Grants, Handler, Manifest, Plugin, SettingKind, Shelf, ShelfFuture,
-    Wire,
+    self,
+    BoundSecret, CallLimits, Called, Event, Grants, Handler, Manifest, Plugin, SettingKind, Shelf,
+    ShelfFuture, Wire,
 };
 use crate::words::attempt::{CallRecord, LogLine, Outcome};
 use crate::words::event::Name;
@@ -77,6 +77,11 @@ pub(in crate::cli) struct Run {
     live: bool,
 }
 
+/// As the daemon's guests have it, with one thread for the one call.
+fn guests() -> Result<tokio::runtime::Runtime> {
+    host::runtime(1).map_err(|e| Failure::failed(format!("this machine gives no thread to the plugin: {e}")))
+}
+
 fn pair(text: &str) -> std::result::Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; type KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
@@ -95,7 +100,8 @@ impl Run {
             screen.say(&format!("{}: {}", clean(&warning.key), clean(&warning.message)));
         }
         let wire = if self.live { Wire::Live } else { Wire::Dry };
-        let called = wait_for(async { Ok(handler.call(event, Arc::new(EmptyShelf), wire).await) })?;
+        let runtime = guests()?;
+        let called = runtime.block_on(handler.call(event, Arc::new(EmptyShelf), wire));
         self.show(&called, screen)?;
         Ok(if matches!(called.outcome, Outcome::Failed { .. }) { Ended::Badly } else { Ended::Well })
     }
@@ -130,7 +136,10 @@ impl Run {
         let mut origins = self.grant.clone();
         if origins.is_empty() && !self.live && !manifest.origins.is_empty() {
             origins.clone_from(&manifest.origins);
-            screen.say(&format!("granted for this call, of which nothing is sent: {}", clean(&origins.join(", "))));
+            screen.say(&format!(
+                "granted for this call, of which nothing is sent: {}",
+                clean(&origins.join(", "))
+            ));
         }
         Ok(Grants {
             name: handler_name(manifest),
@@ -145,9 +154,9 @@ impl Run {
     fn settings(&self, manifest: &Manifest) -> Result<serde_json::Map<String, Value>> {
         let typed = |(key, text): &(String, String)| {
             let kind = manifest.settings.iter().find(|s| s.key == *key).map(|s| s.kind);
-            setting_value(kind, text).map(|value| (key.clone(), value)).map_err(|why| {
-                Failure::Usage(format!("--setting {key}: {why}"))
-            })
+            setting_value(kind, text)
+                .map(|value| (key.clone(), value))
+                .map_err(|why| Failure::Usage(format!("--setting {key}: {why}")))
         };
         self.setting.iter().map(typed).collect()
     }
