@@ -101,6 +101,31 @@ pub const GUEST_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// Live instances over all lanes.
 pub const INSTANCES_MAX: u32 = 256;
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
+/// The ticker sleeps once no call has been live for this many ticks.
+pub const EPOCH_IDLE_TICKS_MAX: u32 = 100;
+/// A call that has not ended this long after its budget is given up by the host, which is then to blame.
+pub const CALL_OVERRUN_MAX: Duration = Duration::from_secs(1);
+/// Of a guest's wasm stack, and of the host stack beneath it that wasm and host functions share.
+pub const GUEST_STACK_BYTES: usize = 512 * KIB;
+pub const GUEST_ASYNC_STACK_BYTES: usize = 2 * MIB;
+/// Elements over all tables of an instance; CPython's largest has 5,670.
+pub const GUEST_TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Core instances, tables and memories of one component; CPython has 14, 2 and 1.
+pub const GUEST_CORE_INSTANCES_MAX: usize = 128;
+pub const GUEST_TABLES_MAX: usize = 32;
+pub const GUEST_MEMORIES_MAX: usize = 8;
+/// What a guest may hand over in one call of the host. Wasmtime's default is 128 MiB.
+pub const HOSTCALL_BYTES_MAX: usize = 8 * MIB;
+/// Live handles of a guest, ours and WASI's.
+pub const GUEST_HANDLES_MAX: usize = 1024;
+pub const GUEST_RANDOM_BYTES_MAX: u64 = MIB as u64;
+/// Compiled plugins kept on disk; the longest unused are removed.
+pub const COMPILED_FILES_MAX: usize = 64;
+pub const MANIFEST_NAME_BYTES_MAX: usize = 64;
+/// A description, a help text, a default, an origin.
+pub const MANIFEST_TEXT_BYTES_MAX: usize = 4 * KIB;
+/// Events, origins or settings of a manifest.
+pub const MANIFEST_ITEMS_MAX: usize = 128;
 /// Calls of `http.send` in one attempt.
 pub const CALLS_MAX: u32 = 64;
 /// Request and response bytes in one attempt.
@@ -110,7 +135,36 @@ pub const HTTP_RESPONSE_BYTES_MAX: usize = MIB;
 pub const HTTP_RESPONSE_HEADERS_MAX: usize = 64;
 pub const HTTP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const HTTP_POOL_IDLE: Duration = Duration::from_secs(60);
+/// Idle connections kept for one origin of one handler: as many as a lane has calls at once by default.
+pub const HTTP_POOL_IDLE_CONNECTIONS_MAX: usize = 32;
+pub const HTTP_REQUEST_HEADERS_MAX: usize = 64;
+/// Names and values of a request's headers, or of a response's.
+pub const HTTP_HEADERS_BYTES_MAX: usize = 32 * KIB;
+pub const HTTP_URL_BYTES_MAX: usize = 8 * KIB;
+pub const HTTP_METHOD_BYTES_MAX: usize = 16;
+pub const HTTP_CREDENTIALS_MAX: usize = 8;
+/// What a plugin names a call by.
+pub const HTTP_KEY_BYTES_MAX: usize = 256;
+/// One lookup; one TCP connection to whichever address answers first; one TLS handshake.
+pub const HTTP_DNS_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HTTP_TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one name that are vetted; a name with more is refused.
+pub const HTTP_ADDRESSES_MAX: usize = 64;
+/// Addresses dialled for one connection, each this long after the one before (RFC 8305 suggests 250 ms).
+pub const HTTP_DIALS_MAX: usize = 6;
+pub const HTTP_DIAL_STAGGER: Duration = Duration::from_millis(250);
+/// Lookups at once, over all handlers. A lookup cannot be cancelled: it may outlive the attempt that asked.
+pub const HTTP_LOOKUPS_MAX: usize = 64;
+/// A call ends this long before its attempt does, so that the handler can still say what it makes of that.
+pub const HTTP_TIMEOUT_MARGIN: Duration = Duration::from_millis(100);
+/// A shorter secret cannot be masked in a response without spoiling it, so it is refused.
+pub const CREDENTIAL_BYTES_MIN: usize = 4;
+pub const CREDENTIAL_BYTES_MAX: usize = 8 * KIB;
 pub const LOG_LINES_MAX: usize = 200;
+/// All lines of one attempt, since they are kept in its history.
+pub const LOG_BYTES_MAX: usize = 128 * KIB;
+pub const LOG_FIELDS_MAX: usize = 32;
 pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 pub const STDIO_BYTES_MAX: usize = 64 * KIB;
 pub const REASON_BYTES_MAX: usize = 2 * KIB;
@@ -118,6 +172,14 @@ pub const SHELF_KEY_BYTES_MAX: usize = 512;
 pub const SHELF_VALUE_BYTES_MAX: usize = 256 * KIB;
 pub const SHELF_WRITES_MAX: usize = 256;
 pub const SHELF_LIST_MAX: u32 = 1000;
+/// Reads of one attempt, and keys returned by its listings: each is compared when the attempt is settled.
+pub const SHELF_READS_MAX: usize = 1024;
+pub const SHELF_LISTED_KEYS_MAX: usize = 10_000;
+pub const SHELF_LISTINGS_MAX: usize = 64;
+/// Keys and values written by one attempt: they are one record of the journal.
+pub const SHELF_TXN_BYTES_MAX: usize = 4 * MIB;
+/// Longer than any window of ours, and short of where milliseconds overflow.
+pub const SHELF_TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// One handler's shelf, keys and values.
 pub const SHELF_BYTES_MAX: u64 = 64 * MIB as u64;
 
