@@ -234,6 +234,31 @@ pub const SHELF_TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// One handler's shelf, keys and values.
 pub const SHELF_BYTES_MAX: u64 = 64 * MIB as u64;
 
+// === admin and cli ===
+
+/// Connections to the admin listener, and to the socket: scrapers and people, never load.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Also how long a connection may idle between two requests.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A listing that takes longer is cut off with a 504.
+pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests that are being answered when the daemon stops get this long to end.
+pub const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+pub const PAGE_ROWS_DEFAULT: usize = 50;
+pub const PAGE_ROWS_MAX: usize = 1000;
+/// The largest answer that the CLI reads: the largest body in base64, with room for its headers.
+pub const API_ANSWER_BYTES_MAX: usize = 256 * MIB;
+/// A connection to a daemon on this machine that takes longer is not going to be one.
+pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// `send --count`. More is a load test, and there is `cargo xtask bench` for that.
+pub const SEND_COUNT_MAX: u32 = 1000;
+/// `send --timeout`: handlers have 10 s, and a first retry comes within 5 s.
+pub const SEND_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// Deliveries that one `deliveries retry` or `cancel` with filters touches; run it again for the rest.
+pub const BULK_DELIVERIES_MAX: usize = 10_000;
+/// A file given to `send --data` or `plugin run --data`: GitHub's cap on a body, the largest that is documented.
+pub const DATA_BYTES_MAX: u64 = 25 * MIB as u64;
+
 // === config ===
 
 /// One YAML text: a configuration file, or the presets. The longest that we have seen by hand is 40 KiB.
