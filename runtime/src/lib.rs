@@ -27,5 +27,6 @@ pub mod intake;
 pub mod metrics;
 
 // Assembly.
+pub mod app;
 pub mod cli;
 pub mod config;

@@ -22,13 +22,14 @@ use crate::words::time::Millis;
 pub type Handlers = BTreeMap<Name, Arc<host::Handler>>;
 
 /// Deliveries of subscriptions and handlers that are gone or disabled wait; those of which they are back go on.
-pub async fn hold_what_nobody_wants(config: &Config, handlers: &Handlers, ledger: &Ledger) -> Result<(), String> {
+pub async fn hold_what_nobody_wants(
+    config: &Config,
+    handlers: &Handlers,
+    ledger: &Ledger,
+) -> Result<(), String> {
     let lanes: BTreeSet<Name> = handlers.keys().cloned().collect();
-    let subscriptions: BTreeMap<Name, (Name, bool)> = config
-        .subscriptions
-        .iter()
-        .map(|(name, s)| (name.clone(), (s.handler.clone(), s.enabled)))
-        .collect();
+    let subscriptions: BTreeMap<Name, (Name, bool)> =
+        config.subscriptions.iter().map(|(name, s)| (name.clone(), (s.handler.clone(), s.enabled))).collect();
     let wanted = move |subscription: &Name, handler: &Name| match subscriptions.get(subscription) {
         None => Err(format!("subscription `{subscription}` is gone from the configuration")),
         Some((_, false)) => Err(format!("subscription `{subscription}` is disabled")),
@@ -40,7 +41,10 @@ pub async fn hold_what_nobody_wants(config: &Config, handlers: &Handlers, ledger
     };
     let (held, resumed) = ledger.hold_unwanted(wanted, Millis::now()).await.map_err(|e| e.to_string())?;
     if held > 0 {
-        warn!(held, "deliveries are held, because nobody takes them now; see `longshore deliveries list --status held`");
+        warn!(
+            held,
+            "deliveries are held, because nobody takes them now; see `longshore deliveries list --status held`"
+        );
     }
     if resumed > 0 {
         info!(resumed, "held deliveries go on: what takes them is back");
@@ -60,7 +64,8 @@ pub async fn sources(
         let scheme = source.compile().map_err(|problems| format!("sources.{name}.scheme: {problems:?}"))?;
         let secrets = secrets_of(source, environment)?;
         let fingerprints: Vec<_> = secrets.iter().map(Secret::fingerprint).collect();
-        let seen = ledger.secrets_seen(name, &fingerprints, Millis::now()).await.map_err(|e| e.to_string())?;
+        let seen =
+            ledger.secrets_seen(name, &fingerprints, Millis::now()).await.map_err(|e| e.to_string())?;
         let turns: Vec<Turn> = std::iter::zip(&source.secrets, seen)
             .map(|(secret, demoted_at)| Turn { until: secret.until, demoted_at })
             .collect();
@@ -167,9 +172,7 @@ pub fn intake_options(config: &Config) -> Result<intake::Options, String> {
     Ok(intake::Options {
         tls: match &server.tls {
             config::Tls::Off => intake::Tls::Off,
-            config::Tls::Files { cert, key } => {
-                intake::Tls::Files { cert: cert.clone(), key: key.clone() }
-            }
+            config::Tls::Files { cert, key } => intake::Tls::Files { cert: cert.clone(), key: key.clone() },
             config::Tls::Dev => {
                 let made = intake::tls::make_development_certificate(&config.store.path);
                 let (cert, key) = made.map_err(|e| e.to_string())?;

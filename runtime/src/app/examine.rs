@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::check::{self, Report, Tools, Validity};
-use crate::config::{self, Request, Secrets};
+use crate::config::{self, Report, Request, Secrets, Tools, Validity};
 use crate::host::{self, Engine, Grants, Handler};
 use crate::intake;
 use crate::words::event::Name;
@@ -42,7 +41,7 @@ impl Examination<'_> {
         let handlers = RefCell::new(BTreeMap::new());
         let bind = |plugin: &Path, grants: Grants| {
             let name = grants.name.clone();
-            let (handler, problems) = check::bind(&engine, plugin, grants);
+            let (handler, problems) = config::bind(&engine, plugin, grants);
             handlers.borrow_mut().extend(handler.map(|handler| (name, Arc::new(handler))));
             problems
         };
@@ -53,7 +52,7 @@ impl Examination<'_> {
             bind: &bind,
             demoted_at: self.demoted_at,
         };
-        let report = check::check(loaded, &tools);
+        let report = config::check(loaded, &tools);
         Ok(Examined { report, handlers: handlers.into_inner() })
     }
 }

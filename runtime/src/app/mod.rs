@@ -4,7 +4,6 @@
 //! What is not here: anything that a room could do by itself.
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,13 +37,13 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until a signal ends it.
 ///
-/// The exit code is 0 after a clean stop, 1 where it could not start or could not close its store.
-pub fn run(request: &Request) -> ExitCode {
+/// False where it could not start, or could not close its store; it has said why.
+pub fn run(request: &Request) -> bool {
     let (config, warnings, handlers) = match examine(request) {
         Ok(sound) => sound,
         Err(why) => {
             eprintln!("{why}");
-            return ExitCode::FAILURE;
+            return false;
         }
     };
     logging::init(&config.log);
@@ -63,13 +62,10 @@ pub fn run(request: &Request) -> ExitCode {
     let ended = runtime.block_on(live(plan, guests.handle().clone()));
     guests.shutdown_timeout(Duration::from_millis(100));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            error!("{why}");
-            ExitCode::FAILURE
-        }
+    if let Err(why) = &ended {
+        error!("{why}");
     }
+    ended.is_ok()
 }
 
 /// What a daemon starts from.
@@ -131,15 +127,21 @@ impl Daemon {
         let intake = Intake::new(options, sources, build::routes(config), ledger.clone(), metrics.clone());
         let lanes = build::lanes(config, handlers);
         let dispatch = Arc::new(Dispatch::start(lanes, ledger.clone(), metrics.clone(), guests));
+        let admin_door = match config.admin.listen {
+            Some(address) => Some(bind(address, "admin.listen").await?),
+            None => None,
+        };
         let facts = Facts {
             started_at: Millis::now(),
+            listen: Some(address_of(&door)?),
+            admin: admin_door.as_ref().map(address_of).transpose()?,
             sources: source_facts,
             handlers: build::handler_facts(config, handlers),
         };
         let admin = Admin::new(ledger.clone(), Arc::clone(&intake), Arc::clone(&dispatch), metrics, facts);
         let (stop_intake, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let mut interfaces = vec![tokio::spawn(retain(ledger.clone(), stop_admin.clone()))];
-        interfaces.extend(serve_admin(config, &admin, &stop_admin).await?);
+        interfaces.extend(serve_admin(config, &admin, admin_door, &stop_admin)?);
         let intake = open_the_door(config, intake, door, stop_intake.clone())?;
         Ok(Daemon { admin, dispatch, ledger, stop_intake, stop_admin, intake, interfaces })
     }
@@ -165,7 +167,7 @@ fn open_the_door(
     door: TcpListener,
     stop: CancellationToken,
 ) -> Result<JoinHandle<()>, String> {
-    let address = door.local_addr().map_err(|e| format!("server.listen: {e}"))?;
+    let address = address_of(&door)?;
     let serving = tokio::spawn(async move {
         if let Err(error) = intake.serve(door, stop).await {
             error!(%error, "the door is closed");
@@ -182,6 +184,10 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
         .map_err(|e| format!("cannot listen on {address}: {e}; change `{key}`, or end what uses the port"))
 }
 
+fn address_of(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|e| format!("a socket that listens has no address: {e}"))
+}
+
 async fn open_store(config: &Config) -> Result<Ledger, String> {
     let options = store::Options {
         path: config.store.path.clone(),
@@ -191,7 +197,9 @@ async fn open_store(config: &Config) -> Result<Ledger, String> {
         open_age_max: config.store.open_max_age,
     };
     if options.durability == Durability::ProcessCrash {
-        warn!("store.durability is process-crash: an event that was answered 200 is lost at a power cut; type `durability: power-loss` to end this");
+        warn!(
+            "store.durability is process-crash: an event that was answered 200 is lost at a power cut; type `durability: power-loss` to end this"
+        );
     }
     let opened = tokio::task::spawn_blocking(move || Ledger::open(options, Millis::now())).await;
     let (ledger, recovery) = opened.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
@@ -208,9 +216,10 @@ async fn open_store(config: &Config) -> Result<Ledger, String> {
     Ok(ledger)
 }
 
-async fn serve_admin(
+fn serve_admin(
     config: &Config,
     admin: &Arc<Admin>,
+    door: Option<TcpListener>,
     stop: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, String> {
     let mut serving = Vec::new();
@@ -221,11 +230,9 @@ async fn serve_admin(
             error!(path = %socket.display(), %error, "the command line cannot reach this daemon");
         }
     }));
-    if let Some(address) = config.admin.listen {
-        let listener = bind(address, "admin.listen").await?;
-        let address = listener.local_addr().map_err(|e| format!("admin.listen: {e}"))?;
-        info!(%address, "metrics, healthz and readyz");
-        serving.push(tokio::spawn(Arc::clone(admin).serve_tcp(listener, stop.clone())));
+    if let Some(door) = door {
+        info!(address = %address_of(&door)?, "metrics, healthz and readyz");
+        serving.push(tokio::spawn(Arc::clone(admin).serve_tcp(door, stop.clone())));
     }
     Ok(serving)
 }

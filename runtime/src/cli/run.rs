@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ConfigFiles, Result, setup};
+use super::{ConfigFiles, Ended, Result, setup};
+use crate::app;
 use crate::config::{Flag, Request};
 
 /// Run the daemon until SIGTERM or Ctrl-C, then let what runs end.
@@ -27,7 +28,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result {
-        start(self.request())
+        start(&self.request())
     }
 
     fn request(&self) -> Request {
@@ -41,8 +42,7 @@ impl Run {
     }
 }
 
-/// The seam to `app`: from here on the process is the daemon.
-fn start(request: Request) -> Result {
-    let _ = request;
-    Err(super::Failure::failed("this build has no daemon in it"))
+/// From here on the process is the daemon, which says itself why it ends.
+fn start(request: &Request) -> Result {
+    Ok(if app::run(request) { Ended::Well } else { Ended::Badly })
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::failure::Failure;
 use super::screen::Screen;
@@ -29,12 +30,12 @@ impl Verify {
     pub(super) fn run(self, screen: &Screen) -> Result {
         let text =
             std::fs::read_to_string(&self.vectors).map_err(|e| Failure::unreadable(&self.vectors, &e))?;
-        let judged = vectors::judge(&text).map_err(|why| {
-            Failure::failed(format!("`{}` holds no vectors: {why}", self.vectors.display()))
+        let read: Vec<Value> = serde_json::from_str(&text).map_err(|why| {
+            Failure::failed(format!("`{}` is no JSON array of vectors: {why}", self.vectors.display()))
         })?;
         let mut lines = String::new();
-        for judgement in &judged {
-            let line = serde_json::to_string(judgement).expect("five plain fields are JSON");
+        for vector in &read {
+            let line = serde_json::to_string(&vectors::judge(vector)).expect("five plain fields are JSON");
             writeln!(lines, "{line}").expect("a String takes all text");
         }
         screen.data(&lines)?;

@@ -18,8 +18,7 @@ use crate::cli::screen::{Screen, clean};
 use crate::cli::times::took;
 use crate::cli::{DEFAULT_CONFIG, Ended, Result, setup};
 use crate::host::{
-    self,
-    BoundSecret, CallLimits, Called, Event, Grants, Handler, Manifest, Plugin, SettingKind, Shelf,
+    self, BoundSecret, CallLimits, Called, Event, Grants, Handler, Manifest, Plugin, SettingKind, Shelf,
     ShelfFuture, Wire,
 };
 use crate::words::attempt::{CallRecord, LogLine, Outcome};
