@@ -97,8 +97,10 @@ pub const ROTATION_WINDOW_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const SECRET_BYTES_SHORT: usize = 16;
 pub const EVENT_ID_BYTES_MAX: usize = 512;
 pub const EVENT_TYPE_BYTES_MAX: usize = 256;
-/// Deeper JSON is treated as a body without id and type.
-pub const JSON_DEPTH_MAX: usize = 128;
+/// Keys in a `json:` path. What lies beside the paths is skipped without recursion, however deep it is.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// What `body_repeat` of a vector may make.
+pub const VECTOR_BODY_BYTES_MAX: usize = 64 * MIB;
 
 // === store ===
 

@@ -200,7 +200,8 @@ fn number(text: &str) -> Option<Number> {
         let signed = text.parse::<i64>().ok().map(Number::from);
         return signed.or_else(|| text.parse::<u64>().ok().map(Number::from));
     }
-    let is_float = digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let is_float =
+        digits.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
     if is_float { text.parse().ok().and_then(Number::from_f64) } else { None }
 }
 
