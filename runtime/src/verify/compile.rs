@@ -282,13 +282,15 @@ impl Judge {
                 None
             }
             Some(field) if field.starts_with("field:") => Some(stamp::From::Field),
-            Some(text) => match self.place(KEY, text)? {
-                Place::Query(_) => {
-                    self.say(KEY, "a timestamp in the query is not supported yet; write header:, field:, json: or form:");
-                    None
+            Some(text) => {
+                match self.place(KEY, text)? {
+                    Place::Query(_) => {
+                        self.say(KEY, "a timestamp in the query is not supported yet; write header:X, json:a.b or form:x");
+                        None
+                    }
+                    place => Some(stamp::From::Place(place)),
                 }
-                place => Some(stamp::From::Place(place)),
-            },
+            }
         }
     }
 
@@ -367,11 +369,15 @@ impl Judge {
         let is_covered = template.has_timestamp() || is_in_body;
         match (spec.timestamp != TimestampSpec::default(), is_covered, spec.timestamp.signed) {
             (false, true, _) => {
-                self.say("scheme.timestamp", "`signed` holds {timestamp}; write where it is: timestamp: { from: … }");
+                self.say(
+                    "scheme.timestamp",
+                    "`signed` holds {timestamp}; write timestamp: { from: \"header:X\", … }",
+                );
             }
             (true, false, None | Some(true)) if stamp.is_some() => self.say(
                 "scheme.signed",
-                "the timestamp is not signed, so it proves nothing; write {timestamp} into it, or timestamp: { signed: false }",
+                "the timestamp is not signed, so it proves nothing; write {timestamp} into it, \
+                 or timestamp: { signed: false }",
             ),
             (true, true, Some(false)) => {
                 self.say("scheme.timestamp.signed", "the timestamp is signed; remove signed: false");

@@ -137,6 +137,8 @@ pub const BACKOFF_FACTOR_DEFAULT: f64 = 2.0;
 pub const MAX_DELAY_DEFAULT: Duration = Duration::from_secs(3600);
 /// What a handler may ask for with `after-ms` is clamped to this.
 pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// And to this: a handler that always asks for no pause would spin until it is given up.
+pub const AFTER_MIN: Duration = Duration::from_millis(100);
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 

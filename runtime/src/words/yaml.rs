@@ -231,9 +231,20 @@ mod tests {
 
     #[test]
     fn a_configuration_reads_with_its_places() {
-        let text = "# head\nserver:\n  listen: 0.0.0.0:8443\nsources:\n  acme:\n    secrets: [ \"env:A\", { from: env:B, until: 2026-12-01T00:00:00Z } ]\n    list:\n      - one\n      - two\n";
+        let text = [
+            "# head",
+            "server:",
+            "  listen: 0.0.0.0:8443",
+            "sources:",
+            "  acme:",
+            "    secrets: [ \"env:A\", { from: env:B, until: 2026-12-01T00:00:00Z } ]",
+            "    list:",
+            "      - one",
+            "      - two",
+        ]
+        .join("\n");
         assert_eq!(
-            value(text),
+            value(&text),
             json!({
                 "server": {"listen": "0.0.0.0:8443"},
                 "sources": {"acme": {
@@ -242,13 +253,13 @@ mod tests {
                 }},
             })
         );
-        assert_eq!(place_of(text, "server"), Some((2, 1)));
-        assert_eq!(place_of(text, "server.listen"), Some((3, 3)));
-        assert_eq!(place_of(text, "sources.acme.secrets"), Some((6, 5)));
-        assert_eq!(place_of(text, "sources.acme.secrets.0"), Some((6, 16)));
-        assert_eq!(place_of(text, "sources.acme.secrets.1.until"), Some((6, 40)));
-        assert_eq!(place_of(text, "sources.acme.list.1"), Some((9, 9)));
-        assert_eq!(place_of(text, "sources.other"), None);
+        assert_eq!(place_of(&text, "server"), Some((2, 1)));
+        assert_eq!(place_of(&text, "server.listen"), Some((3, 3)));
+        assert_eq!(place_of(&text, "sources.acme.secrets"), Some((6, 5)));
+        assert_eq!(place_of(&text, "sources.acme.secrets.0"), Some((6, 16)));
+        assert_eq!(place_of(&text, "sources.acme.secrets.1.until"), Some((6, 40)));
+        assert_eq!(place_of(&text, "sources.acme.list.1"), Some((9, 9)));
+        assert_eq!(place_of(&text, "sources.other"), None);
     }
 
     #[test]
