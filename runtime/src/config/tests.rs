@@ -107,7 +107,7 @@ fn sound_with(more: &str) -> String {
 
 // === bad files ===
 
-const BAD_FILES_MIN: usize = 27;
+const BAD_FILES_MIN: usize = 28;
 
 /// Each line of `name.expect` is in a problem of its own, and there are no others. With `BLESS=1` the files are
 /// written from what is said now.
@@ -770,14 +770,17 @@ fn the_documentation_has_every_key() {
     by_section.retain(|section, _| !section.contains("scheme"));
     let mut count = 0;
     for (section, names) in &by_section {
-        for name in names.iter().filter(|name| !by_section.contains_key(name.as_str())) {
-            let documented =
-                [format!("`{name}`"), format!(".{name}`"), format!("`{name}.KEY`"), format!("{name}:")];
+        let is_section = |name: &str| {
+            let path = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+            by_section.keys().any(|other| *other == path || other.starts_with(&format!("{path}.")))
+        };
+        for name in names.iter().filter(|name| !is_section(name)) {
+            let documented = [format!("`{name}`"), format!(".{name}`"), format!("`{name}.KEY`"), format!("{name}:")];
             assert!(documented.iter().any(|form| text.contains(form.as_str())), "{section}.{name}");
             count += 1;
         }
     }
-    assert!(count > 50, "only {count} keys were found");
+    assert!(count > 45, "only {count} keys were found");
     for block in text.split("```yaml\n").skip(1) {
         crate::words::yaml::parse(block.split("```").next().unwrap()).unwrap();
     }
