@@ -82,8 +82,10 @@ pub const ROTATION_WINDOW_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const SECRET_BYTES_SHORT: usize = 16;
 pub const EVENT_ID_BYTES_MAX: usize = 512;
 pub const EVENT_TYPE_BYTES_MAX: usize = 256;
-/// Deeper JSON is treated as a body without id and type.
-pub const JSON_DEPTH_MAX: usize = 128;
+/// Keys in a `json:` path. What lies beside the paths is skipped without recursion, however deep it is.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// What `body_repeat` of a vector may make.
+pub const VECTOR_BODY_BYTES_MAX: usize = 64 * MIB;
 
 // === store ===
 
@@ -120,6 +122,8 @@ pub const BACKOFF_FACTOR_DEFAULT: f64 = 2.0;
 pub const MAX_DELAY_DEFAULT: Duration = Duration::from_secs(3600);
 /// What a handler may ask for with `after-ms` is clamped to this.
 pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// And to this: a handler that always asks for no pause would spin until it is given up.
+pub const AFTER_MIN: Duration = Duration::from_millis(100);
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 
@@ -154,3 +158,10 @@ pub const SHELF_WRITES_MAX: usize = 256;
 pub const SHELF_LIST_MAX: u32 = 1000;
 /// One handler's shelf, keys and values.
 pub const SHELF_BYTES_MAX: u64 = 64 * MIB as u64;
+
+// === config ===
+
+/// One YAML text: a configuration file, or the presets. The longest that we have seen by hand is 40 KiB.
+pub const YAML_BYTES_MAX: usize = MIB;
+/// Lists and maps within each other; a configuration needs eight.
+pub const YAML_DEPTH_MAX: usize = 32;

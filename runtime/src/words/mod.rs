@@ -7,3 +7,4 @@ pub mod limits;
 pub mod secret;
 pub mod shelf;
 pub mod time;
+pub mod yaml;
