@@ -123,7 +123,7 @@ impl Intake {
     ) -> Arc<Intake> {
         let sources: BTreeMap<Name, Arc<Source>> =
             sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
-        let door = |source: &Arc<Source>| Arc::new(Door::new(Arc::clone(source), &metrics, Instant::now()));
+        let door = |source: &Arc<Source>| Arc::new(Door::new(Arc::clone(source), Instant::now()));
         let doors = sources.iter().map(|(name, source)| (name.clone(), door(source))).collect();
         Arc::new(Intake {
             connections: Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS))),

@@ -13,7 +13,6 @@ use axum::routing::any;
 use axum::{Router, body};
 use http::header::CONTENT_TYPE;
 use http::{Method, request};
-use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument, debug, debug_span, info, warn};
 
@@ -26,6 +25,7 @@ use super::{Intake, Refusal, Source};
 use crate::metrics::{ByReason, BySource, Metrics};
 use crate::store::{Accept, NewDelivery, NewEvent, Receipt};
 use crate::verify::{Identity, Verified};
+use crate::words::event::EventRef;
 use crate::words::limits::{
     ACCEPT_TIME_MIN, ANSWER_TIMEOUT, HEADERS_BYTES_MAX, HEADERS_MAX, VERIFY_INLINE_BYTES_MAX,
 };
@@ -36,9 +36,8 @@ pub(super) struct Door {
     pub(super) source: Arc<Source>,
     pub(super) remembered: Remembered,
     rate: Option<Bucket>,
-    accepted: Counter,
-    duplicates: Counter,
-    body_differed: Counter,
+    /// The label of its counters.
+    label: BySource,
 }
 
 /// What a request knows of its connection.
@@ -80,7 +79,7 @@ async fn webhook(
     let answer = intake.attend(&door, begun.first_byte_at, request).await;
     let _answer = debug_span!("answer").entered();
     let response = match answer {
-        Ok(receipt) => door.accepted(&receipt),
+        Ok(receipt) => door.accepted(&receipt, &intake.metrics),
         Err(refused) => {
             intake.note(Some(&door), &refused, address);
             refused.answer(version)
@@ -230,14 +229,11 @@ impl Intake {
 // === impl Door ===
 
 impl Door {
-    pub(super) fn new(source: Arc<Source>, metrics: &Metrics, now: std::time::Instant) -> Door {
-        let label = BySource { source: source.name.to_string() };
+    pub(super) fn new(source: Arc<Source>, now: std::time::Instant) -> Door {
         Door {
             rate: source.rate.map(|per_second| Bucket::new(per_second, now)),
             remembered: Remembered::default(),
-            accepted: metrics.accepted.get_or_create(&label).clone(),
-            duplicates: metrics.duplicates.get_or_create(&label).clone(),
-            body_differed: metrics.body_differed.get_or_create(&label).clone(),
+            label: BySource { source: source.name.to_string() },
             source,
         }
     }
@@ -288,21 +284,26 @@ impl Door {
     }
 
     /// The only way to a 200. The same for new and duplicate: both are safe.
-    fn accepted(&self, receipt: &Receipt) -> Response {
+    fn accepted(&self, receipt: &Receipt, metrics: &Metrics) -> Response {
         for event in receipt.events() {
-            let counter = if event.duplicate { &self.duplicates } else { &self.accepted };
-            counter.inc();
+            let counters = if event.duplicate { &metrics.duplicates } else { &metrics.accepted };
+            counters.get_or_create(&self.label).inc();
             debug!(source = %self.source.name, event = %event.event, duplicate = event.duplicate, "accepted");
             if event.body_differs {
-                self.body_differed.inc();
-                if let Some(left_out) = self.remembered.may_tell("body-differs", std::time::Instant::now()) {
-                    let (source, event) = (&self.source.name, event.event);
-                    warn!(%source, %event, left_out, "a redelivery has another body than the event that is stored");
-                }
+                metrics.body_differed.get_or_create(&self.label).inc();
+                self.warn_of_another_body(event.event);
             }
         }
         ([(CONTENT_TYPE, "application/json")], body::Bytes::from_static(br#"{"status":"accepted"}"#))
             .into_response()
+    }
+
+    fn warn_of_another_body(&self, event: EventRef) {
+        let Some(left_out) = self.remembered.may_tell("body-differs", std::time::Instant::now()) else {
+            return;
+        };
+        let source = &self.source.name;
+        warn!(%source, %event, left_out, "a redelivery has another body than the event that is stored");
     }
 }
 
