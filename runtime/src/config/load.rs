@@ -14,7 +14,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde_json::Value;
 
 use super::problem::{Origin, Problem, Problems};
-use crate::words::limits::{CONFIG_BYTES_MAX, CONFIG_FILES_MAX};
+use crate::words::limits::{CONFIG_FILES_MAX, YAML_BYTES_MAX};
 use crate::words::yaml;
 
 /// What the command line and the process were given.
@@ -85,7 +85,10 @@ impl Tree {
         let mut layers: Vec<Layer> = Vec::new();
         for path in request.files.iter().take(CONFIG_FILES_MAX) {
             match file_layer(path) {
-                Ok(layer) => layers.push(layer),
+                Ok(mut layer) => {
+                    drop_empty(&mut layer.value, &merge(&layers));
+                    layers.push(layer);
+                }
                 Err(problem) => problems.push(problem),
             }
         }
@@ -134,6 +137,13 @@ fn merge(layers: &[Layer]) -> Value {
     }
 }
 
+/// An empty value (`handlers:` with every line below it commented out) takes nothing away from the layers below.
+fn drop_empty(upper: &mut Value, lower: &Value) {
+    let (Value::Object(upper), Value::Object(lower)) = (upper, lower) else { return };
+    upper.retain(|key, value| !value.is_null() || lower.get(key).is_none_or(Value::is_null));
+    upper.iter_mut().for_each(|(key, value)| drop_empty(value, lower.get(key).unwrap_or(&Value::Null)));
+}
+
 impl Provider for Layer {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.start.to_string())
@@ -151,8 +161,8 @@ fn file_layer(path: &Path) -> Result<Layer, Problem> {
     let file = Arc::new(path.to_path_buf());
     let at = |line, column| Origin::File { path: file.clone(), line, column };
     let text = read(path).map_err(|why| Problem::error(at(1, 1), "", why))?;
-    let document = yaml::parse(&text)
-        .map_err(|e| Problem::error(at(e.line, e.column), "", format!("this is not YAML: {}", e.message)))?;
+    let document =
+        yaml::parse(&text).map_err(|e| Problem::error(at(e.line, e.column), "", not_yaml(&e.message)))?;
     if !matches!(document.value, Value::Object(_) | Value::Null) {
         let why = "the file must be a mapping; begin it with `server:`";
         return Err(Problem::error(at(1, 1), "", why));
@@ -162,16 +172,20 @@ fn file_layer(path: &Path) -> Result<Layer, Problem> {
     Ok(Layer { value: document.value, base, origins, start: at(1, 1) })
 }
 
+/// What the reader says itself ends with what to type; what the scanner says does not.
+fn not_yaml(message: &str) -> String {
+    if message.contains("; ") {
+        return format!("this cannot be read: {message}");
+    }
+    format!("this is not YAML: {message}; type spaces before keys, and quotes around text with `: ` or ` #`")
+}
+
 fn read(path: &Path) -> Result<String, String> {
     let unreadable = |e: std::io::Error| format!("the file cannot be read: {e}; type `--config FILE`");
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(format!(
-            "the file is larger than {CONFIG_BYTES_MAX} bytes; split it, and repeat `--config`"
-        ));
-    }
+    // One byte more than fits, so that the parser sees that it is too long.
+    file.take(YAML_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|_| "the file is not UTF-8; save it as UTF-8".to_owned())
 }
 

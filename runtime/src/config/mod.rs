@@ -4,21 +4,30 @@
 //! names. `check` goes on where that ends: secrets, certificates, plugins. What is not here: turning these values
 //! into a running daemon, which is `app`.
 
+mod check;
+mod judge;
 mod load;
+mod probe;
 mod problem;
 mod read;
 mod schema;
+mod secrets;
 mod types;
 mod values;
 
+pub use check::{End, Report, SecretEnd, Tools, Validity, bind, check, ends};
 pub use load::{Environment, Flag, Request};
 pub use problem::{Origin, Problem, Problems, Severity};
 pub use schema::schema;
+pub use secrets::Secrets;
 pub use types::{
     Admin, Config, Grants, Handler, HandlerSecret, Limits, Log, LogFormat, Retain, Retry, Server, Source,
     SourceSecret, Store, Subscription, Tls,
 };
-pub use values::{From, SecretRef, show_span};
+pub use values::{Holder, SecretRef, show_span};
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -42,6 +51,7 @@ pub fn load(request: &Request) -> Loaded {
     let tree = Arc::new(tree);
     let (config, found) = Reader::new(&tree).root(|fields| Config::read(fields, tree.clone()));
     problems.extend(found);
+    judge::judge(&config, &mut problems);
     problems.sort();
     Loaded { config: Some(config), problems }
 }

@@ -134,6 +134,11 @@ impl Problems {
             .any(|p| within(&p.key, key) || within(key, &p.key))
     }
 
+    /// Whether an error stands at exactly this key.
+    pub fn stand_at(&self, key: &str) -> bool {
+        self.0.iter().any(|p| p.severity == Severity::Error && p.key == key)
+    }
+
     /// Into reading order.
     pub fn sort(&mut self) {
         self.0.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| a.key.cmp(&b.key)));

@@ -58,6 +58,12 @@ impl<'a> Node<'a> {
         self.reader.problems.borrow_mut().push(Problem::error(self.origin(), self.key.clone(), message));
     }
 
+    /// What stands below it, for a problem that was found there.
+    pub(super) fn below(&self, path: &[String]) -> Node<'a> {
+        let key = path.iter().fold(self.key.clone(), |key, segment| format!("{key}.{segment}"));
+        Node { key, ..self.clone() }
+    }
+
     pub(super) fn origin(&self) -> Origin {
         self.reader.tree.origin(&self.key)
     }
@@ -129,16 +135,6 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The key path of the section.
-    pub(super) fn key(&self) -> &str {
-        &self.key
-    }
-
-    pub(super) fn error(&self, message: impl Into<String>) {
-        let origin = self.reader.tree.origin(&self.key);
-        self.reader.problems.borrow_mut().push(Problem::error(origin, self.key.clone(), message));
-    }
-
     /// A field that somebody wrote; an empty value counts as not written.
     pub(super) fn node(&mut self, name: &'static str) -> Option<Node<'a>> {
         self.asked.push(name);
@@ -367,7 +363,7 @@ pub(super) fn echo(value: &Value) -> String {
 }
 
 /// The nearest text that would be a name.
-fn as_name(text: &str) -> String {
+pub(super) fn as_name(text: &str) -> String {
     let letter = |c: char| match c.to_ascii_lowercase() {
         c if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' => c,
         _ => '-',

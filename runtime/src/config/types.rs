@@ -16,18 +16,20 @@ use serde_json::{Map, Value};
 
 use super::load::Tree;
 use super::problem::Origin;
-use super::read::{Fields, Node, echo, kind};
-use super::schema;
+use super::read::{Fields, Node, as_name, echo, kind};
 use super::values::{
     self, AddressText, NetworkText, OriginText, Rate, RateText, SecretRef, SecretText, Size, SizeText,
     SpanText,
 };
+use super::{probe, schema};
 use crate::backoff;
 use crate::host;
 use crate::route;
 use crate::store::Durability;
+use crate::verify;
 use crate::words::event::Name;
 use crate::words::limits as l;
+use crate::words::secret::Secret;
 use crate::words::time::Millis;
 
 /// One file for one daemon: who may send, what carries, and what goes where.
@@ -68,6 +70,17 @@ impl Config {
     /// Where a key was written, for problems that are found later.
     pub fn origin(&self, key: &str) -> Origin {
         self.tree.origin(key)
+    }
+
+    /// Whether an entry stands in the file, even one that could not be read.
+    pub(super) fn is_written(&self, section: &str, name: &str) -> bool {
+        self.names(section).contains(&name)
+    }
+
+    /// The names in a section as they are written.
+    pub(super) fn names(&self, section: &str) -> Vec<&str> {
+        let entries = self.tree.value.get(section).and_then(Value::as_object);
+        entries.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default()
     }
 }
 
@@ -317,11 +330,9 @@ pub struct Source {
     /// How it signs: a scheme that is shipped, by name.
     pub preset: Option<String>,
     /// How it signs, spelled out; beside a preset, its keys replace the preset's.
-    #[schemars(with = "Option<crate::verify::spec::Spec>")]
-    pub scheme: Option<Value>,
-    /// Where it finds an event's id and type, where the scheme's own rule does not do.
-    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
-    pub event: Option<Value>,
+    pub scheme: Option<verify::spec::Spec>,
+    /// Where an event's id and type are, where the preset's own places do not do.
+    pub event: Option<verify::spec::EventSpec>,
     /// Newest first.
     #[schemars(schema_with = "schema::source_secrets")]
     pub secrets: Vec<SourceSecret>,
@@ -354,8 +365,8 @@ impl Source {
         Source {
             path: fields.required("path", "path: /webhooks/NAME", values::text).unwrap_or_default(),
             preset: fields.optional("preset", values::text),
-            scheme: fields.optional("scheme", mapping).map(Value::Object),
-            event: fields.optional("event", mapping).map(Value::Object),
+            scheme: fields.node("scheme").map(|node| probe::read(&node)),
+            event: fields.node("event").map(|node| probe::read(&node)),
             secrets,
             rotation_window: fields.within(
                 "rotation_window",
@@ -367,6 +378,23 @@ impl Source {
             rate: rate(fields),
             public_url: fields.optional("public_url", public_url),
         }
+    }
+}
+
+impl Source {
+    /// The scheme's keys laid over the preset's, ready to verify.
+    ///
+    /// # Errors
+    /// Everything wrong with it, each with its key counted from the source (`scheme.signature.format`).
+    pub fn compile(&self) -> Result<verify::Scheme, Vec<verify::spec::Problem>> {
+        let nothing = verify::spec::Preset::default();
+        let preset = self.preset.as_deref().and_then(verify::preset).unwrap_or(&nothing);
+        let scheme = self.scheme.as_ref().map(|scheme| scheme.over(&preset.scheme));
+        let event = self.event.as_ref().map(|event| event.over(&preset.event));
+        verify::Scheme::compile(
+            scheme.as_ref().unwrap_or(&preset.scheme),
+            event.as_ref().unwrap_or(&preset.event),
+        )
     }
 }
 
@@ -489,8 +517,24 @@ impl Handler {
         }
     }
 
+    /// What the host is given for this handler, its secrets already read.
+    pub fn grants(&self, name: &Name, secrets: BTreeMap<String, Secret>) -> host::Grants {
+        let bound = |(key, value): (String, Secret)| {
+            let to = self.secrets.get(&key)?.to.clone();
+            Some((key, host::BoundSecret { value, to }))
+        };
+        host::Grants {
+            name: name.clone(),
+            settings: self.settings.clone(),
+            secrets: secrets.into_iter().filter_map(bound).collect(),
+            origins: self.grants.http.clone(),
+            networks: self.grants.networks.clone(),
+            limits: self.call_limits(),
+        }
+    }
+
     /// The budget in the host's terms.
-    pub fn call_limits(&self) -> host::CallLimits {
+    fn call_limits(&self) -> host::CallLimits {
         host::CallLimits {
             memory_bytes: self.limits.memory,
             timeout: self.limits.timeout,
@@ -609,7 +653,7 @@ impl Subscription {
 
 fn name(node: &Node<'_>) -> Result<Name, String> {
     let text = values::text(node)?;
-    Name::new(&text).map_err(|e| format!("{e}; type a name as it is written in this file"))
+    Name::new(&text).map_err(|e| format!("{e}; type `{}`", as_name(&text)))
 }
 
 /// Stands where a name could not be read; the problem with that name keeps the configuration inside.

@@ -142,7 +142,7 @@ impl Humane for Rate {
     fn show(&self) -> String {
         let (count, unit) = [(self.0, "s"), (self.0 * 60.0, "m"), (self.0 * 3600.0, "h")]
             .into_iter()
-            .find(|(count, _)| *count >= 1.0)
+            .find(|(count, _)| *count >= 1.0 || *count == 0.0)
             .unwrap_or((self.0 * 3600.0, "h"));
         format!("{}/{unit}", (count * 1000.0).round() / 1000.0)
     }
@@ -190,7 +190,13 @@ impl Humane for f64 {
 // === words ===
 
 pub(super) fn boolean(node: &Node<'_>) -> Result<bool, String> {
-    node.value.as_bool().ok_or_else(|| format!("{} is neither; type `true` or `false`", echo(node.value)))
+    match node.value {
+        Value::Bool(value) => Ok(*value),
+        Value::String(text) if text == "true" || text == "false" => {
+            Err(format!("`\"{text}\"` is text; type `{text}`, without quotes"))
+        }
+        other => Err(format!("{} is neither true nor false; type `true` or `false`", echo(other))),
+    }
 }
 
 pub(super) fn text(node: &Node<'_>) -> Result<String, String> {
@@ -209,6 +215,9 @@ pub(super) fn path(node: &Node<'_>) -> Result<PathBuf, String> {
 }
 
 pub(super) fn address(node: &Node<'_>) -> Result<SocketAddr, String> {
+    if let Some(port) = port_alone(node.value) {
+        return Err(format!("{port} is a port alone; type `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address"));
+    }
     let text = text(node)?;
     if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
@@ -219,6 +228,14 @@ pub(super) fn address(node: &Node<'_>) -> Result<SocketAddr, String> {
             echo(node.value)
         )
     })
+}
+
+fn port_alone(value: &Value) -> Option<u16> {
+    match value {
+        Value::Number(number) => u16::try_from(number.as_u64()?).ok(),
+        Value::String(text) => text.strip_prefix(':').unwrap_or(text).parse().ok(),
+        _ => None,
+    }
 }
 
 /// RFC 3339, with a zone.
@@ -277,10 +294,23 @@ pub(super) fn parse_origin(text: &str) -> Result<String, String> {
     if !bare || !url.username().is_empty() || url.password().is_some() {
         return Err(format!("{shown} is more than an origin; type `{canonical}`"));
     }
+    if !wild.is_empty() && url.scheme() == "http" {
+        return Err(format!("{shown}: plain HTTP is granted host by host; type the host, or https"));
+    }
     if !wild.is_empty() && (!name.contains('.') || name.parse::<IpAddr>().is_ok()) {
         return Err(format!("{shown} would grant a whole top level; {example}"));
     }
     Ok(canonical)
+}
+
+/// For an origin as `parse_origin` writes it.
+pub(super) fn is_loopback_origin(origin: &str) -> bool {
+    match Url::parse(origin).as_ref().map(Url::host) {
+        Ok(Some(url::Host::Domain(name))) => name == "localhost",
+        Ok(Some(url::Host::Ipv4(address))) => address.is_loopback(),
+        Ok(Some(url::Host::Ipv6(address))) => address.is_loopback(),
+        _ => false,
+    }
 }
 
 // === secrets ===
@@ -288,23 +318,23 @@ pub(super) fn parse_origin(text: &str) -> Result<String, String> {
 /// Where a secret is; never the secret. Prints as it is written, `env:NAME`.
 #[derive(Clone, Debug)]
 pub struct SecretRef {
-    pub from: From,
+    pub holder: Holder,
     /// The key that holds it, and where that stands: what is wrong with the secret is told there.
     pub key: String,
     pub at: Origin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum From {
+pub enum Holder {
     Environment(String),
     File(PathBuf),
 }
 
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.from {
-            From::Environment(name) => write!(f, "env:{name}"),
-            From::File(path) => write!(f, "file:{}", path.display()),
+        match &self.holder {
+            Holder::Environment(name) => write!(f, "env:{name}"),
+            Holder::File(path) => write!(f, "file:{}", path.display()),
         }
     }
 }
@@ -313,21 +343,21 @@ impl fmt::Display for SecretRef {
 pub(super) fn secret(node: &Node<'_>) -> Result<SecretRef, String> {
     let never = "a secret is never written in this file; type `env:NAME` or `file:PATH`";
     let Value::String(text) = node.value else { return Err(never.to_owned()) };
-    let from = if let Some(name) = text.strip_prefix("env:") {
+    let holder = if let Some(name) = text.strip_prefix("env:") {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if name.is_empty() || !name.bytes().all(word) || name.as_bytes()[0].is_ascii_digit() {
             return Err("the name of a variable has only letters, digits and `_`; type `env:NAME`".to_owned());
         }
-        From::Environment(name.to_owned())
+        Holder::Environment(name.to_owned())
     } else if let Some(path) = text.strip_prefix("file:") {
         if path.is_empty() {
             return Err("the path is missing; type `file:PATH`".to_owned());
         }
-        From::File(node.base().join(path))
+        Holder::File(node.base().join(path))
     } else {
         return Err(never.to_owned());
     };
-    Ok(SecretRef { from, key: node.key.clone(), at: node.origin() })
+    Ok(SecretRef { holder, key: node.key.clone(), at: node.origin() })
 }
 
 // === how an editor sees them ===

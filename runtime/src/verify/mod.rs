@@ -1,17 +1,37 @@
 //! Verify: proves a request genuine by a scheme, which is data. The room's face.
 //!
 //! Pure: no clock, no I/O, no async. Raw bytes are signed, never text that was printed again. What is not
-//! here: the provider's names and headers (they are in `presets.yaml`), and which secrets exist (`config`).
-#![allow(clippy::todo, unused_variables)]
+//! here: the providers' names and headers (they are in `presets.yaml`), and which secrets exist (`config`).
+//!
+//! The order of `Scheme::verify` is the order of trust: read the signature and what it was made over, compare,
+//! and only then ask how old it is. "Stale" therefore means genuine but old.
+
+use std::fmt;
+use std::time::Duration;
 
 use http::HeaderMap;
+use subtle::{Choice, ConstantTimeEq};
 
-use crate::words::event::Name;
 use crate::words::secret::{Fingerprint, Secret};
 use crate::words::time::Millis;
 
+mod compile;
+mod extract;
+mod format;
+mod identify;
+mod json;
+mod mac;
+mod presets;
 pub mod rotation;
+mod sign;
+mod signed;
 pub mod spec;
+mod stamp;
+#[cfg(test)]
+mod tests;
+pub mod vectors;
+
+pub use presets::{preset, preset_names};
 
 /// A request as it came in: nothing decoded, nothing trusted.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +45,33 @@ pub struct Request<'a> {
 }
 
 /// A scheme compiled from its spec: nothing is parsed per request that can be parsed here.
-pub struct Scheme {}
+pub struct Scheme {
+    proof: mac::Proof,
+    signature: format::Signature,
+    /// What the signature is made over; empty for a token.
+    signed: signed::Template,
+    stamp: Option<stamp::Stamp>,
+    id: Option<extract::Place>,
+    secret: mac::SecretText,
+    require: Vec<(extract::Place, String)>,
+    event: identify::Event,
+    notes: Vec<String>,
+}
 
 /// A secret prepared for one scheme (decoded, MAC key set up), with the time at which it ends.
 pub struct Key {
     pub fingerprint: Fingerprint,
     /// Last moment at which it is tried; None: no end.
     pub ends: Option<Millis>,
+    secret_bytes: usize,
+    ready: mac::Ready,
+}
+
+impl Key {
+    /// Length of the decoded secret, so that a short one can be warned about.
+    pub fn secret_bytes(&self) -> usize {
+        self.secret_bytes
+    }
 }
 
 /// Proof that a request is genuine: only `Scheme::verify` makes one.
@@ -50,10 +90,11 @@ impl Verified {
     }
 }
 
-/// Why a request was not proved genuine. The sender gets a slug; this text is the operator's.
+/// Why a request was not proved genuine. The sender gets a slug; this text is the operator's, and never holds
+/// a signature: neither theirs nor the right one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    #[error("no signature: header `{0}` is absent or empty")]
+    #[error("no signature: {0} is absent or empty")]
     NoSignature(String),
     #[error("malformed signature: {0}")]
     Malformed(String),
@@ -74,10 +115,12 @@ pub struct Identity {
 }
 
 impl Scheme {
+    /// Compiles a source's `scheme:` and `event:`, a preset already laid below both.
+    ///
     /// # Errors
-    /// Everything wrong with the spec at once, each with the path of the key inside it (`signature.format`).
-    pub fn compile(spec: &spec::Spec) -> Result<Scheme, Vec<spec::Problem>> {
-        todo!()
+    /// Everything wrong at once, each with its key counted from the source (`scheme.signature.format`).
+    pub fn compile(scheme: &spec::Spec, event: &spec::EventSpec) -> Result<Scheme, Vec<spec::Problem>> {
+        compile::compile(scheme, event)
     }
 
     /// Prepares a secret: strips its prefix, decodes it, sets the MAC up.
@@ -85,23 +128,36 @@ impl Scheme {
     /// # Errors
     /// In words: empty, not base64, of zero bytes, ends with a newline. Never the secret's text.
     pub fn key(&self, secret: &Secret, ends: Option<Millis>) -> Result<Key, String> {
-        todo!()
+        let bytes = self.secret.decode(secret.expose())?;
+        let ready = self.proof.ready(&bytes);
+        Ok(Key { fingerprint: secret.fingerprint(), ends, secret_bytes: bytes.len(), ready })
     }
 
     /// Tries every live key against every candidate, in constant time for each, without an early exit.
+    ///
+    /// # Errors
+    /// Why the request is not proved genuine. `Stale` is the only one after a comparison that succeeded.
     pub fn verify(&self, request: Request<'_>, keys: &[Key], now: Millis) -> Result<Verified, Refused> {
-        todo!()
+        let claim = self.claim(&request)?;
+        let parts = self.signed.resolve(&request, &claim)?;
+        let secret = self.compare(&claim, &parts, keys, now)?;
+        let signed_at = match (&self.stamp, &claim.stamp) {
+            (Some(stamp), Some(read)) => Some(stamp.check(read.at, now)?),
+            _ => None,
+        };
+        Ok(Verified { secret, signed_at })
     }
 
-    pub fn identify(&self, verified: &Verified, request: Request<'_>) -> Identity {
-        todo!()
+    /// Id and type, by the source's `event:`. A genuine event is never refused for its content.
+    pub fn identify(&self, _verified: &Verified, request: Request<'_>) -> Identity {
+        self.event.identify(&request)
     }
 
     /// The headers that a provider would send for this body: for `longshore send` and the tests. Also carries the
     /// id and type where the scheme reads them from headers.
     ///
     /// # Errors
-    /// Where the scheme cannot sign (asymmetric, token in body).
+    /// Where the scheme cannot sign (the signature travels in the body, a value is not to be had).
     pub fn sign(
         &self,
         secret: &Secret,
@@ -111,23 +167,97 @@ impl Scheme {
         url: &str,
         now: Millis,
     ) -> Result<Vec<(String, String)>, String> {
-        todo!()
+        let key = self.key(secret, None)?;
+        sign::sign(self, &key, secret, &sign::Draft { id, event_type, body, url, now })
     }
 
-    /// How far in the past and the future a signature's time may lie; None where the scheme has no time.
-    pub fn tolerance(&self) -> Option<(std::time::Duration, std::time::Duration)> {
-        todo!()
+    /// How far in the past and the future a signature's time may lie; None where the scheme has no time, or
+    /// says `tolerance: none`.
+    pub fn tolerance(&self) -> Option<(Duration, Duration)> {
+        self.stamp.as_ref()?.tolerance()
+    }
+
+    /// The scheme signs the registered URL: the source needs its `public_url`.
+    pub fn needs_url(&self) -> bool {
+        self.signed.needs_url()
+    }
+
+    /// What `config check` should say about a scheme that works but is weaker than it looks.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
-/// A preset by name: `presets.yaml` is data in the language that a user writes.
-pub fn preset(name: &str) -> Option<&'static spec::Spec> {
-    todo!()
+/// What a request claims: read, not yet believed.
+struct Claim {
+    /// Each decoded to exactly the proof's length.
+    candidates: Vec<mac::Bytes>,
+    stamp: Option<stamp::Read>,
+    id: Option<String>,
 }
 
-pub fn preset_names() -> Vec<&'static str> {
-    todo!()
+impl Scheme {
+    fn claim(&self, request: &Request<'_>) -> Result<Claim, Refused> {
+        let mut read = self.signature.read(request, self.proof)?;
+        self.check_required(request)?;
+        let stamp = match &self.stamp {
+            Some(stamp) => Some(stamp.read(request, read.stamp.take())?),
+            None => None,
+        };
+        let id = match &self.id {
+            Some(place) => Some(place.require(request, "id")?),
+            None => None,
+        };
+        Ok(Claim { candidates: read.candidates, stamp, id })
+    }
+
+    fn check_required(&self, request: &Request<'_>) -> Result<(), Refused> {
+        for (place, expected) in &self.require {
+            let found = place.find(request).map_err(Refused::Malformed)?;
+            if found.is_some_and(|found| found != *expected) {
+                return Err(Refused::Malformed(format!("{place} is not `{expected}`")));
+            }
+        }
+        Ok(())
+    }
+
+    /// One MAC for each live key, compared with all candidates. Nothing here depends on which one was right
+    /// before all have been compared.
+    fn compare(
+        &self,
+        claim: &Claim,
+        parts: &[signed::Piece<'_>],
+        keys: &[Key],
+        now: Millis,
+    ) -> Result<Fingerprint, Refused> {
+        let mut matched = None;
+        let mut tried = 0;
+        for key in keys.iter().filter(|key| rotation::is_live(key.ends, now)) {
+            tried += 1;
+            let expected = key.ready.prove(parts.iter().map(signed::Piece::bytes));
+            let mut good = Choice::from(0);
+            for candidate in &claim.candidates {
+                good |= candidate.ct_eq(&expected);
+            }
+            if bool::from(good) && matched.is_none() {
+                matched = Some(key.fingerprint);
+            }
+        }
+        matched.ok_or(Refused::Mismatch { tried })
+    }
 }
 
-#[allow(dead_code)]
-fn _unused(_: Name) {}
+impl fmt::Debug for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheme").field("signature", &self.signature).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("fingerprint", &self.fingerprint)
+            .field("ends", &self.ends)
+            .finish_non_exhaustive()
+    }
+}

@@ -9,6 +9,55 @@ pub const KIB: usize = 1 << 10;
 pub const MIB: usize = 1 << 20;
 pub const GIB: usize = 1 << 30;
 
+// === configuration ===
+
+/// `--config`, repeated.
+pub const CONFIG_FILES_MAX: usize = 16;
+pub const SOURCES_MAX: usize = 256;
+pub const SOURCE_PATH_BYTES_MAX: usize = 256;
+pub const HANDLERS_MAX: usize = 256;
+pub const HANDLER_SECRETS_MAX: usize = 32;
+/// Origins of one grant, and of one secret.
+pub const ORIGINS_MAX: usize = 64;
+pub const NETWORKS_MAX: usize = 64;
+/// Also the most deliveries that one event can have.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
+pub const EVENT_PATTERNS_MAX: usize = 64;
+/// The longest secret; a private key of 4,096 bits in PEM has 3.2 KiB.
+pub const SECRET_BYTES_MAX: usize = 16 * KIB;
+/// A certificate that ends within this is warned about: the usual ones are renewed 30 days ahead.
+pub const CERTIFICATE_ENDS_SOON: Duration = days(14);
+
+// What an operator may set each field to. The lower ends keep a slip (`10ms` for `10m`) from becoming an
+// outage, the upper ones keep the promises: an answer within `ANSWER_TIMEOUT`, memory that is there.
+pub const BODY_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=BODIES_IN_FLIGHT_BYTES_MAX as u64;
+pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=65_536;
+pub const REQUESTS_RANGE: RangeInclusive<u64> = 1..=65_536;
+pub const HEADER_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=ANSWER_TIMEOUT;
+pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
+pub const RETAIN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=days(3650);
+/// Below four segments the retention would have nothing that it could drop.
+pub const RETAIN_BYTES_RANGE: RangeInclusive<u64> = 4 * SEGMENT_BYTES..=64 << 40;
+pub const OPEN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=days(3650);
+pub const ROTATION_WINDOW_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
+pub const DEDUPE_WINDOW_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=days(365);
+/// Per second: from one an hour.
+pub const RATE_RANGE: RangeInclusive<f64> = 1.0 / 3600.0..=100_000.0;
+pub const GUEST_MEMORY_RANGE: RangeInclusive<u64> = MIB as u64..=GUEST_MEMORY_BYTES_MAX;
+pub const GUEST_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=GUEST_TIMEOUT_MAX;
+pub const LANE_CONCURRENCY_RANGE: RangeInclusive<u64> = 1..=INSTANCES_MAX as u64;
+pub const CALLS_RANGE: RangeInclusive<u64> = 0..=1024;
+pub const CALL_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=64 * MIB as u64;
+pub const GIVE_UP_AFTER_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
+pub const DELAY_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=AFTER_MAX;
+pub const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 1.0..=10.0;
+
+const fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 3600)
+}
+
 // === read ===
 
 /// `server.max_body`. GitHub's cap is 25 MiB, everybody else's far below; SendPilot's lead exports are the largest of its events.
@@ -48,8 +97,10 @@ pub const ROTATION_WINDOW_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const SECRET_BYTES_SHORT: usize = 16;
 pub const EVENT_ID_BYTES_MAX: usize = 512;
 pub const EVENT_TYPE_BYTES_MAX: usize = 256;
-/// Deeper JSON is treated as a body without id and type.
-pub const JSON_DEPTH_MAX: usize = 128;
+/// Keys in a `json:` path. What lies beside the paths is skipped without recursion, however deep it is.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// What `body_repeat` of a vector may make.
+pub const VECTOR_BODY_BYTES_MAX: usize = 64 * MIB;
 
 // === store ===
 
@@ -210,51 +261,9 @@ pub const DATA_BYTES_MAX: u64 = 25 * MIB as u64;
 
 // === configuration ===
 
-/// One file of configuration; ours has 60 lines.
-pub const CONFIG_BYTES_MAX: u64 = MIB as u64;
-/// `--config`, repeated.
-pub const CONFIG_FILES_MAX: usize = 16;
-pub const SOURCES_MAX: usize = 256;
-pub const SOURCE_PATH_BYTES_MAX: usize = 256;
-pub const HANDLERS_MAX: usize = 256;
-pub const HANDLER_SECRETS_MAX: usize = 32;
-/// Origins of one grant, and of one secret.
-pub const ORIGINS_MAX: usize = 64;
-pub const NETWORKS_MAX: usize = 64;
-/// Also the most deliveries that one event can have.
-pub const SUBSCRIPTIONS_MAX: usize = 1024;
-pub const EVENT_PATTERNS_MAX: usize = 64;
-/// The longest secret; a private key of 4,096 bits in PEM has 3.2 KiB.
-pub const SECRET_BYTES_MAX: usize = 16 * KIB;
-/// A certificate that ends within this is warned about: the usual ones are renewed 30 days ahead.
-pub const CERTIFICATE_ENDS_SOON: Duration = days(14);
+// === config ===
 
-// What an operator may set each field to. The lower ends keep a slip (`10ms` for `10m`) from becoming an
-// outage, the upper ones keep the promises: an answer within `ANSWER_TIMEOUT`, memory that is there.
-pub const BODY_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=BODIES_IN_FLIGHT_BYTES_MAX as u64;
-pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=65_536;
-pub const REQUESTS_RANGE: RangeInclusive<u64> = 1..=65_536;
-pub const HEADER_TIMEOUT_RANGE: RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(60);
-pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=ANSWER_TIMEOUT;
-pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
-pub const RETAIN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=days(3650);
-/// Below four segments the retention would have nothing that it could drop.
-pub const RETAIN_BYTES_RANGE: RangeInclusive<u64> = 4 * SEGMENT_BYTES..=64 << 40;
-pub const OPEN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=days(3650);
-pub const ROTATION_WINDOW_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
-pub const DEDUPE_WINDOW_RANGE: RangeInclusive<Duration> = Duration::from_secs(60)..=days(365);
-/// Per second: from one an hour.
-pub const RATE_RANGE: RangeInclusive<f64> = 1.0 / 3600.0..=100_000.0;
-pub const GUEST_MEMORY_RANGE: RangeInclusive<u64> = MIB as u64..=GUEST_MEMORY_BYTES_MAX;
-pub const GUEST_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=GUEST_TIMEOUT_MAX;
-pub const LANE_CONCURRENCY_RANGE: RangeInclusive<u64> = 1..=INSTANCES_MAX as u64;
-pub const CALLS_RANGE: RangeInclusive<u64> = 0..=1024;
-pub const CALL_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=64 * MIB as u64;
-pub const GIVE_UP_AFTER_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
-pub const DELAY_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=AFTER_MAX;
-pub const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 1.0..=10.0;
-
-const fn days(count: u64) -> Duration {
-    Duration::from_secs(count * 24 * 3600)
-}
+/// One YAML text: a configuration file, or the presets. The longest that we have seen by hand is 40 KiB.
+pub const YAML_BYTES_MAX: usize = MIB;
+/// Lists and maps within each other; a configuration needs eight.
+pub const YAML_DEPTH_MAX: usize = 32;

@@ -1,0 +1,404 @@
+//! Format: how a header holds its signatures, read on the way in and written on the way out.
+//!
+//! A candidate is decoded to the proof's exact length and only then compared; one that does not decode is
+//! skipped, so that an unknown version beside a good signature does no harm.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD, URL_SAFE_PAD_INDIFFERENT};
+
+use super::extract::Place;
+use super::mac::{self, Proof};
+use super::{Refused, Request};
+use crate::words::limits::SIGNATURE_CANDIDATES_MAX;
+
+/// Where the signatures are and how they are written.
+#[derive(Debug)]
+pub(super) struct Signature {
+    /// At least one.
+    pub(super) from: Vec<Place>,
+    pub(super) format: Format,
+    pub(super) encoding: Encoding,
+    /// The item that holds the timestamp: its key, or its position.
+    pub(super) stamp_field: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Raw,
+    Prefixed(String),
+    List(Items),
+    Fields(Items),
+    Positional { separator: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Items {
+    pub(super) separator: String,
+    /// None: a list of bare signatures.
+    pub(super) assign: Option<String>,
+    /// None: any key.
+    pub(super) key: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Hex,
+    Base64,
+    Base64Url,
+    /// A token is itself.
+    Token,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) candidates: Vec<mac::Bytes>,
+    pub(super) stamp: Option<String>,
+    seen: usize,
+}
+
+// === reading ===
+
+impl Signature {
+    /// Every candidate of every place, and the timestamp where the signature holds it.
+    pub(super) fn read(&self, request: &Request<'_>, proof: Proof) -> Result<Read, Refused> {
+        let mut read = Read::default();
+        let mut is_there = false;
+        for place in &self.from {
+            let texts = match self.format {
+                Format::List(_) => place.find_all(request),
+                _ => place.find(request).map(|text| text.into_iter().collect()),
+            };
+            for text in texts.map_err(Refused::Malformed)? {
+                is_there = true;
+                self.split(&text, proof, &mut read).map_err(Refused::Malformed)?;
+            }
+        }
+        let first = &self.from[0];
+        match (is_there, read.seen, read.candidates.len()) {
+            (false, ..) => Err(Refused::NoSignature(first.to_string())),
+            (true, 0, _) => Err(Refused::Malformed(format!("{first} holds no {}", self.expected()))),
+            (true, _, 0) => Err(Refused::Malformed(format!(
+                "{first} holds nothing that is {} bytes of {}",
+                proof.len(),
+                self.encoding.name()
+            ))),
+            _ => Ok(read),
+        }
+    }
+
+    fn split(&self, text: &str, proof: Proof, read: &mut Read) -> Result<(), String> {
+        match &self.format {
+            Format::Raw => self.candidate(text, proof, read),
+            Format::Prefixed(prefix) => match text.strip_prefix(prefix.as_str()) {
+                Some(rest) => self.candidate(rest, proof, read),
+                None => Ok(()),
+            },
+            Format::List(items) | Format::Fields(items) => {
+                items.of(text).try_for_each(|item| self.item(items, item, proof, read))
+            }
+            Format::Positional { separator } => split(text, separator)
+                .enumerate()
+                .try_for_each(|(at, item)| self.field(&at.to_string(), item, proof, read)),
+        }
+    }
+
+    /// One `key=value`; an item without `=` is skipped, like one with a key that nobody asked for.
+    fn item(&self, items: &Items, item: &str, proof: Proof, read: &mut Read) -> Result<(), String> {
+        let Some(assign) = &items.assign else { return self.candidate(item, proof, read) };
+        match item.split_once(assign.as_str()) {
+            Some((key, value)) if self.is_stamp(key) || items.wants(key) => {
+                self.field(key, value, proof, read)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn field(&self, key: &str, value: &str, proof: Proof, read: &mut Read) -> Result<(), String> {
+        if !self.is_stamp(key) {
+            return self.candidate(value, proof, read);
+        }
+        match &read.stamp {
+            Some(stamp) if stamp != value => Err(format!("`{key}` is there twice with different values")),
+            Some(_) => Ok(()),
+            None => {
+                read.stamp = Some(value.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    fn is_stamp(&self, key: &str) -> bool {
+        self.stamp_field.as_deref() == Some(key)
+    }
+
+    fn candidate(&self, text: &str, proof: Proof, read: &mut Read) -> Result<(), String> {
+        read.seen += 1;
+        if read.seen > SIGNATURE_CANDIDATES_MAX {
+            return Err(format!("more than {SIGNATURE_CANDIDATES_MAX} signatures"));
+        }
+        read.candidates.extend(self.encoding.decode(text, proof.len()));
+        Ok(())
+    }
+
+    /// What the operator would look for in the header.
+    fn expected(&self) -> String {
+        match &self.format {
+            Format::Prefixed(prefix) => format!("signature that begins with `{prefix}`"),
+            Format::List(Items { assign: Some(assign), key: Some(key), .. })
+            | Format::Fields(Items { assign: Some(assign), key: Some(key), .. }) => {
+                format!("signature under `{key}{assign}`")
+            }
+            _ => "signature".into(),
+        }
+    }
+}
+
+impl Items {
+    fn of<'t>(&'t self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        split(text, &self.separator)
+    }
+
+    fn wants(&self, key: &str) -> bool {
+        self.key.as_deref().is_none_or(|wanted| wanted == key)
+    }
+}
+
+/// Proxies that fold header lines put a space after a comma; it belongs to no item.
+fn split<'t>(text: &'t str, separator: &'t str) -> impl Iterator<Item = &'t str> {
+    text.split(separator).map(|item| item.trim_matches([' ', '\t'])).filter(|item| !item.is_empty())
+}
+
+impl Encoding {
+    /// Exactly `len` bytes in the one spelling that the encoding has for them, or None. Base64 without its
+    /// padding, or with bits behind the last byte, would be a second spelling; hex has its two cases.
+    fn decode(self, text: &str, len: usize) -> Option<mac::Bytes> {
+        // Room for what base64 may write; no text longer than this holds a proof.
+        let mut buffer = [0; mac::PROOF_BYTES_MAX + 32];
+        if self == Encoding::Token {
+            return Some(mac::Bytes::of_token(text.as_bytes()));
+        }
+        if text.len() > 2 * mac::PROOF_BYTES_MAX {
+            return None;
+        }
+        let written = match self {
+            Encoding::Hex => hex::decode_to_slice(text, buffer.get_mut(..len)?).ok().map(|()| len),
+            Encoding::Base64 => STANDARD.decode_slice(text, &mut buffer).ok(),
+            Encoding::Base64Url => URL_SAFE_PAD_INDIFFERENT.decode_slice(text, &mut buffer).ok(),
+            Encoding::Token => None,
+        }?;
+        if written == len { mac::Bytes::new(&buffer[..len]) } else { None }
+    }
+
+    pub(super) fn encode(self, proof: &[u8]) -> String {
+        match self {
+            Encoding::Hex => hex::encode(proof),
+            Encoding::Base64 => STANDARD.encode(proof),
+            Encoding::Base64Url => URL_SAFE_NO_PAD.encode(proof),
+            Encoding::Token => String::from_utf8_lossy(proof).into_owned(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Encoding::Hex => "hex",
+            Encoding::Base64 => "base64",
+            Encoding::Base64Url => "base64url",
+            Encoding::Token => "text",
+        }
+    }
+}
+
+// === writing ===
+
+impl Signature {
+    /// The header's value for one encoded signature.
+    pub(super) fn write(&self, signature: &str, stamp: Option<&str>) -> String {
+        match &self.format {
+            Format::Raw => signature.to_owned(),
+            Format::Prefixed(prefix) => format!("{prefix}{signature}"),
+            Format::List(items) | Format::Fields(items) => self.write_items(items, signature, stamp),
+            Format::Positional { separator } => {
+                let position = self.stamp_field.as_deref().and_then(|field| field.parse().ok());
+                let mut items = vec![signature; position.unwrap_or(0).max(1)];
+                if let (Some(position), Some(stamp)) = (position, stamp) {
+                    items.insert(position, stamp);
+                }
+                items.join(separator)
+            }
+        }
+    }
+
+    fn write_items(&self, items: &Items, signature: &str, stamp: Option<&str>) -> String {
+        let Some(assign) = &items.assign else { return signature.to_owned() };
+        let key = items.key.as_deref().unwrap_or("v1");
+        let signature = format!("{key}{assign}{signature}");
+        match (&self.stamp_field, stamp) {
+            (Some(field), Some(stamp)) => format!("{field}{assign}{stamp}{}{signature}", items.separator),
+            _ => signature,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+    use subtle::ConstantTimeEq;
+
+    use super::*;
+
+    const ZEROS: &str = "0000000000000000000000000000000000000000";
+    const ONES: &str = "1111111111111111111111111111111111111111";
+
+    fn fields(key: Option<&str>) -> Format {
+        Format::Fields(Items { separator: ",".into(), assign: Some("=".into()), key: key.map(Into::into) })
+    }
+
+    fn signature(format: Format, stamp_field: Option<&str>) -> Signature {
+        Signature {
+            from: vec![Place::parse("header:X-Sig").unwrap(), Place::parse("header:X-Sig-2").unwrap()],
+            format,
+            encoding: Encoding::Hex,
+            stamp_field: stamp_field.map(Into::into),
+        }
+    }
+
+    fn read(signature: &Signature, lines: &[(&'static str, &str)]) -> Result<Read, Refused> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let request = Request { method: "POST", url: "", query: None, headers: &headers, body: b"" };
+        signature.read(&request, Proof::HmacSha1)
+    }
+
+    fn found(signature: &Signature, value: &str) -> (usize, Option<String>) {
+        let read = read(signature, &[("x-sig", value)]).unwrap();
+        (read.candidates.len(), read.stamp)
+    }
+
+    fn refusal(signature: &Signature, lines: &[(&'static str, &str)]) -> String {
+        read(signature, lines).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_format_reads_what_it_writes() {
+        let list = Items { separator: " ".into(), assign: Some(",".into()), key: Some("v1".into()) };
+        let bare = Items { separator: ",".into(), assign: None, key: None };
+        let positional = || Format::Positional { separator: ",".into() };
+        for (format, field, expected) in [
+            (Format::Raw, None, ZEROS.to_owned()),
+            (Format::Prefixed("sha1=".into()), None, format!("sha1={ZEROS}")),
+            (Format::List(list), None, format!("v1,{ZEROS}")),
+            (Format::List(bare), None, ZEROS.to_owned()),
+            (fields(Some("v1")), Some("t"), format!("t=17,v1={ZEROS}")),
+            (positional(), Some("0"), format!("17,{ZEROS}")),
+            (positional(), Some("1"), format!("{ZEROS},17")),
+        ] {
+            let signature = signature(format, field);
+            let written = signature.write(ZEROS, Some("17"));
+            assert_eq!(written, expected);
+            assert_eq!(found(&signature, &written), (1, field.map(|_| "17".to_owned())), "{written}");
+        }
+    }
+
+    #[test]
+    fn unknown_and_malformed_items_are_skipped() {
+        let signature = signature(fields(Some("v1")), Some("t"));
+        for value in [
+            format!("t=17,v1={ZEROS}"),
+            format!("v1={ZEROS},t=17"),
+            format!("t=17, v1={ZEROS}"),
+            format!("t=17,,v0=1,v0=2,junk,=,v1=,v1=xyz,v1={ZEROS},t=17"),
+        ] {
+            assert_eq!(found(&signature, &value), (1, Some("17".into())), "{value}");
+        }
+        let any = signature_of_any_key();
+        assert_eq!(found(&any, &format!("t=17,a={ZEROS},b={ONES}")), (2, Some("17".into())));
+    }
+
+    fn signature_of_any_key() -> Signature {
+        signature(fields(None), Some("t"))
+    }
+
+    #[test]
+    fn two_different_timestamps_are_refused() {
+        let signature = signature(fields(Some("v1")), Some("t"));
+        let value = format!("t=17,t=18,v1={ZEROS}");
+        assert!(refusal(&signature, &[("x-sig", &value)]).contains("`t` is there twice"));
+        let (first, second) = (format!("t=17,v1={ZEROS}"), format!("t=18,v1={ZEROS}"));
+        assert!(refusal(&signature, &[("x-sig", &first), ("x-sig-2", &second)]).contains("twice"));
+    }
+
+    #[test]
+    fn a_missing_header_is_no_signature_and_a_wrong_one_is_malformed() {
+        let fields = signature(fields(Some("v1")), Some("t"));
+        for lines in [&[][..], &[("x-sig", "")], &[("x-other", "a")]] {
+            assert_eq!(read(&fields, lines).unwrap_err(), Refused::NoSignature("header `X-Sig`".into()));
+        }
+        assert!(refusal(&fields, &[("x-sig", "t=17")]).contains("no signature under `v1=`"));
+        assert!(refusal(&fields, &[("x-sig", "v1=00")]).contains("nothing that is 20 bytes of hex"));
+        let prefixed = signature(Format::Prefixed("sha1=".into()), None);
+        assert!(refusal(&prefixed, &[("x-sig", ZEROS)]).contains("begins with `sha1=`"));
+    }
+
+    #[test]
+    fn any_of_several_headers_may_carry_the_signature() {
+        let raw = signature(Format::Raw, None);
+        assert_eq!(read(&raw, &[("x-sig-2", ZEROS)]).unwrap().candidates.len(), 1);
+        assert_eq!(read(&raw, &[("x-sig", "junk"), ("x-sig-2", ZEROS)]).unwrap().candidates.len(), 1);
+    }
+
+    #[test]
+    fn a_repeated_header_is_refused_unless_it_is_a_list() {
+        let twice = [("x-sig", ZEROS), ("x-sig", ONES)];
+        assert!(refusal(&signature(Format::Raw, None), &twice).contains("more than once"));
+        let bare = Items { separator: ",".into(), assign: None, key: None };
+        assert_eq!(read(&signature(Format::List(bare), None), &twice).unwrap().candidates.len(), 2);
+    }
+
+    #[test]
+    fn candidates_are_counted() {
+        let signature = signature_of_any_key();
+        let value = |n: usize| vec![format!("v={ZEROS}"); n].join(",");
+        assert_eq!(found(&signature, &value(SIGNATURE_CANDIDATES_MAX)).0, SIGNATURE_CANDIDATES_MAX);
+        let refused = refusal(&signature, &[("x-sig", &value(SIGNATURE_CANDIDATES_MAX + 1))]);
+        assert!(refused.contains("more than 64 signatures"), "{refused}");
+    }
+
+    #[test]
+    fn only_canonical_spellings_decode() {
+        let bytes = |encoding: Encoding, text: &str| encoding.decode(text, 4).map(|b| b.as_slice().to_vec());
+        let good = Some(vec![0xfb, 0xff, 0xfe, 0x00]);
+        assert_eq!(bytes(Encoding::Hex, "fbfffe00"), good);
+        assert_eq!(bytes(Encoding::Hex, "FBFFfe00"), good);
+        assert_eq!(bytes(Encoding::Base64, "+//+AA=="), good);
+        assert_eq!(bytes(Encoding::Base64Url, "-__-AA=="), good);
+        assert_eq!(bytes(Encoding::Base64Url, "-__-AA"), good);
+        for (encoding, text) in [
+            (Encoding::Hex, "fbfffe0"),
+            (Encoding::Hex, "fbfffe0000"),
+            (Encoding::Hex, "fbfffe"),
+            (Encoding::Hex, "0xfbfffe"),
+            (Encoding::Hex, " fbfffe00"),
+            (Encoding::Base64, "+//+AA"),
+            (Encoding::Base64, "+//+AB=="),
+            (Encoding::Base64, "+//+AA==="),
+            (Encoding::Base64, "-__-AA=="),
+            (Encoding::Base64, "+//+\nAA=="),
+            (Encoding::Base64, "+//+"),
+            (Encoding::Base64Url, "-__-AB"),
+            (Encoding::Base64Url, "+//+AA"),
+            (Encoding::Base64Url, ""),
+        ] {
+            assert_eq!(bytes(encoding, text), None, "{encoding:?} {text}");
+        }
+        assert!(Encoding::Base64.decode(&"A".repeat(200_000), 32).is_none());
+    }
+
+    #[test]
+    fn a_token_is_compared_by_its_hash() {
+        let token = Encoding::Token.decode("hunter2", 32).unwrap();
+        assert!(bool::from(token.ct_eq(&mac::Bytes::of_token(b"hunter2"))));
+        assert!(!bool::from(token.ct_eq(&mac::Bytes::of_token(b"hunter"))));
+    }
+}
