@@ -104,8 +104,13 @@ impl fmt::Debug for Bytes {
 }
 
 impl ConstantTimeEq for Bytes {
+    /// Eight bytes at a time: the guarantee of byte by byte, for a fraction of its time.
     fn ct_eq(&self, other: &Bytes) -> Choice {
-        self.len.ct_eq(&other.len) & self.padded.ct_eq(&other.padded)
+        let (ours, theirs) = (self.padded.as_chunks::<8>().0, other.padded.as_chunks::<8>().0);
+        let words = ours.iter().zip(theirs);
+        words.fold(self.len.ct_eq(&other.len), |equal, (a, b)| {
+            equal & u64::from_ne_bytes(*a).ct_eq(&u64::from_ne_bytes(*b))
+        })
     }
 }
 

@@ -101,8 +101,15 @@ pub enum Refused {
     #[error("no live secret made this signature ({tried} tried)")]
     Mismatch { tried: usize },
     /// Genuine, but signed too long ago or too far ahead. `age_s` is negative for the future.
-    #[error("the signature is genuine but {age_s} s old; {tolerance_s} s are allowed")]
+    #[error("the signature is genuine but {}; {tolerance_s} s are allowed", distance(*age_s))]
     Stale { age_s: i64, tolerance_s: u64 },
+}
+
+fn distance(age_s: i64) -> String {
+    match age_s {
+        ..0 => format!("{} s ahead of this clock", age_s.unsigned_abs()),
+        _ => format!("{age_s} s old"),
+    }
 }
 
 /// What the event calls itself: the first parse of the body. Never refuses.

@@ -151,6 +151,11 @@ fn stale_means_genuine_but_old() {
         Refused::Stale { age_s: 301, tolerance_s: 300 }
     );
     assert_eq!(verify(&scheme, &lines, b"{ }", late(301)).unwrap_err(), Refused::Mismatch { tried: 1 });
+    let early = verify(&scheme, &lines, b"{}", NOW.minus(Duration::from_secs(301))).unwrap_err();
+    assert_eq!(
+        early.to_string(),
+        "the signature is genuine but 301 s ahead of this clock; 300 s are allowed"
+    );
 }
 
 #[test]

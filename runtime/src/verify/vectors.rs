@@ -26,36 +26,38 @@ pub struct Judgement {
     pub event_type: Option<String>,
 }
 
-/// Judges one vector of a file; it always has a judgement.
+/// Judges one vector of a file by the preset that it names; it always has a judgement.
 pub fn judge(vector: &Value) -> Judgement {
-    let text = |key: &str| vector.get(key).and_then(Value::as_str);
-    let id = text("id").unwrap_or_default().to_owned();
-    let unjudged = |reason: String| Judgement {
-        id: id.clone(),
-        valid: None,
-        reason: Some(reason),
-        event_id: None,
-        event_type: None,
+    let provider = vector.get("provider").and_then(Value::as_str);
+    let Some(preset) = provider.and_then(preset) else {
+        return Judgement::new(vector, None, Some("unknown preset".into()));
     };
-    let Some(preset) = text("provider").and_then(preset) else {
-        return unjudged("unknown preset".into());
-    };
-    let Ok(scheme) = Scheme::compile(&preset.scheme, &preset.event) else {
-        return unjudged("the preset does not compile".into());
-    };
+    match Scheme::compile(&preset.scheme, &preset.event) {
+        Ok(scheme) => judge_by(&scheme, vector),
+        Err(_) => Judgement::new(vector, None, Some("the preset does not compile".into())),
+    }
+}
+
+/// Judges one vector by a scheme, whatever provider it names.
+pub fn judge_by(scheme: &Scheme, vector: &Value) -> Judgement {
     let captured = match Captured::read(vector) {
         Ok(captured) => captured,
-        Err(why) => return unjudged(format!("not a vector: {why}")),
+        Err(why) => return Judgement::new(vector, None, Some(format!("not a vector: {why}"))),
     };
-    match captured.verify(&scheme) {
-        Ok(identity) => Judgement {
-            id,
-            valid: Some(true),
-            reason: None,
-            event_id: Some(identity.id),
-            event_type: Some(identity.event_type),
+    match captured.verify(scheme) {
+        Ok(Identity { id, event_type, .. }) => Judgement {
+            event_id: Some(id),
+            event_type: Some(event_type),
+            ..Judgement::new(vector, Some(true), None)
         },
-        Err(reason) => Judgement { valid: Some(false), ..unjudged(reason) },
+        Err(reason) => Judgement::new(vector, Some(false), Some(reason)),
+    }
+}
+
+impl Judgement {
+    fn new(vector: &Value, valid: Option<bool>, reason: Option<String>) -> Judgement {
+        let id = vector.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Judgement { id, valid, reason, event_id: None, event_type: None }
     }
 }
 

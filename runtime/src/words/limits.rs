@@ -68,23 +68,58 @@ pub const BODIES_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4096;
 /// `server.max_requests`: requests between their headers and their answer.
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 1024;
-/// From the connection's first byte (or the end of the request before) to the end of the headers.
+/// From a request's first byte to the end of its headers; also what a new connection has for its first byte.
 pub const HEADER_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// From the end of the headers to the end of the body.
+/// From the end of the headers to the end of the body. `ANSWER_TIMEOUT` less `ACCEPT_TIME_MIN` cuts it short.
 pub const BODY_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(8);
 /// A TLS handshake that takes longer is dropped.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nobody waits longer for an answer: SendPilot gives up after 30 s, Slack after 3 s.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reading a request ends at the latest this long before its answer is due, so that the sync has time.
+pub const ACCEPT_TIME_MIN: Duration = Duration::from_secs(2);
+/// A connection without a request is closed after this. Senders keep theirs for seconds, proxies for a minute.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A client that takes nothing of its answer for this long is dropped. Answers fit into any socket buffer.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a sender still has in the pipe when it is refused is read and thrown away within these two bounds:
+/// closing at once would make TCP reset the connection, and the sender would never see why.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub const LINGER_BYTES_MAX: usize = 8 * MIB;
+/// A connection that was asked to close and does not is dropped after this.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Headers of a request, all together.
 pub const HEADERS_BYTES_MAX: usize = 32 * KIB;
+/// hyper's own default for HTTP/1, which is quicker than a number of ours; a test holds the two together.
 pub const HEADERS_MAX: usize = 100;
+/// HTTP/2: requests at once on one connection.
+pub const H2_STREAMS_MAX: u32 = 128;
+/// HTTP/2: what a sender may send of one body before we read it. At 50 ms away that is 5 MiB/s.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * KIB as u32;
+/// HTTP/2: the same, over all bodies of a connection.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 512 * KIB as u32;
+/// HTTP/2: a silent peer with requests open is asked this often whether it is there, and given this long.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Verifying and parsing a body larger than this is announced to the runtime as blocking: 1 MiB takes
+/// milliseconds for each secret, and other answers must not wait for it.
+pub const VERIFY_INLINE_BYTES_MAX: usize = 256 * KIB;
+/// How often the certificate's files are looked at.
+pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
+/// A PEM file larger than this is not a certificate.
+pub const PEM_BYTES_MAX: u64 = MIB as u64;
+pub const DEVELOPMENT_CERTIFICATE_DAYS: i64 = 365;
 /// What a refused sender is told to wait.
 pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 /// `server.drain`.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(20);
 /// Refusals remembered for each source, for `sources show`.
 pub const REFUSALS_REMEMBERED: usize = 100;
+/// Refusals logged for each source and reason in each window; the rest are counted and the count is logged.
+pub const REFUSAL_LOG_LINES_MAX: u32 = 5;
+pub const REFUSAL_LOG_WINDOW: Duration = Duration::from_secs(60);
+/// Text of a request (path, method) shown in a refusal.
+pub const REQUEST_TEXT_CHARS_MAX: usize = 120;
 
 // === verify ===
 
@@ -137,6 +172,8 @@ pub const BACKOFF_FACTOR_DEFAULT: f64 = 2.0;
 pub const MAX_DELAY_DEFAULT: Duration = Duration::from_secs(3600);
 /// What a handler may ask for with `after-ms` is clamped to this.
 pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
+/// And to this: a handler that always asks for no pause would spin until it is given up.
+pub const AFTER_MIN: Duration = Duration::from_millis(100);
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 
