@@ -49,15 +49,17 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
+/// Without the network where it can be: the locked versions are there once the plugins have been built.
 fn cargo(folder: &Path, arguments: &[&str]) {
-    let output = Command::new(env!("CARGO"))
-        .args(arguments)
-        .args(["--offline", "--quiet", "--target-dir"])
-        .arg(target())
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let run = |more: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(arguments).args(["--quiet", "--target-dir"]).arg(target()).args(more);
+        cargo.current_dir(folder).output().unwrap()
+    };
+    if !run(&["--offline"]).status.success() {
+        let output = run(&[]);
+        assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 /// Kept between runs, so that only the first one compiles the dependencies.
