@@ -90,7 +90,7 @@ async fn a_restart_does_not_extend_the_window_of_an_old_secret() {
     drop(home.start().await);
     home.configure("", &rotating(r#""env:NEW", "env:OLD""#));
     let mut daemon = home.start().await;
-    let ends = |shown: serde_json::Value| shown["secrets"][1]["ends"].clone();
+    let ends = |shown: serde_json::Value| shown["sources"][0]["secrets"][1]["ends"].clone();
     let first = ends(home.json(&["sources", "show", "sendpilot"]));
     assert!(first.is_number() || first.is_string(), "the old secret has an end: {first}");
     assert!(daemon.stop().success());
