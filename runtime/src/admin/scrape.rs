@@ -1,7 +1,7 @@
 //! Scrape: the page behind `/metrics`. Counters come from `metrics`; gauges are read here, at the moment of asking.
 
-use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};

@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use super::screen::Screen;
 use super::Result;
+use super::screen::Screen;
 
 mod inspect;
 mod new;
