@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::refusal::{Refused, slow_headers_answer};
 use crate::words::limits::{
-    CLOSE_TIMEOUT, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL, H2_PING_TIMEOUT, H2_STREAM_WINDOW_BYTES,
-    H2_STREAMS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, IDLE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIMEOUT,
-    WRITE_TIMEOUT,
+    ACCEPT_TIME_MIN, ANSWER_TIMEOUT, CLOSE_TIMEOUT, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL,
+    H2_PING_TIMEOUT, H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, IDLE_TIMEOUT,
+    LINGER_BYTES_MAX, LINGER_TIMEOUT, WRITE_TIMEOUT,
 };
 use crate::words::time::Millis;
 
@@ -106,7 +106,9 @@ pub(super) struct Times {
 }
 
 impl Times {
+    /// However long headers may take, the answer must still be possible in time.
     pub(super) fn new(header: Duration) -> Times {
+        let header = header.min(ANSWER_TIMEOUT - ACCEPT_TIME_MIN);
         Times {
             header,
             idle: IDLE_TIMEOUT,
@@ -766,6 +768,13 @@ mod tests {
         assert!(matches!(idle, Some((_, Overdue::Request))));
         pulse.bytes_came(b"a ping");
         assert_eq!(deadline_of(&pulse), idle);
+    }
+
+    #[test]
+    fn headers_leave_time_for_an_answer() {
+        let (short, long) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!(Times::new(short).header, short);
+        assert_eq!(Times::new(long).header + ACCEPT_TIME_MIN, ANSWER_TIMEOUT);
     }
 
     #[test]

@@ -37,6 +37,8 @@ mod receive;
 mod refusal;
 mod remembered;
 mod serve;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 
 use budget::Bodies;
@@ -52,8 +54,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     pub connections_max: usize,
     pub requests_max: usize,
+    /// This and the next are cut short where an answer would be due before they end.
     pub header_timeout: Duration,
-    /// Cut short where an answer would be due before it.
     pub body_timeout: Duration,
     pub drain: Duration,
 }

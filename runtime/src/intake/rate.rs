@@ -6,8 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Nobody is told to wait longer, however small the rate.
-const WAIT_MAX: Duration = Duration::from_secs(3600);
+use crate::words::limits::RETRY_AFTER_MAX;
 
 pub(super) struct Bucket {
     per_second: f64,
@@ -43,7 +42,7 @@ impl Bucket {
             return Ok(());
         }
         let seconds = (1.0 - level.tokens) / self.per_second;
-        Err(Duration::try_from_secs_f64(seconds).unwrap_or(WAIT_MAX).min(WAIT_MAX))
+        Err(Duration::try_from_secs_f64(seconds).unwrap_or(RETRY_AFTER_MAX).min(RETRY_AFTER_MAX))
     }
 }
 
@@ -78,7 +77,7 @@ mod tests {
         let start = Instant::now();
         let bucket = Bucket::new(0.0, start);
         assert_eq!(bucket.take(start), Ok(()));
-        assert_eq!(bucket.take(start), Err(WAIT_MAX));
+        assert_eq!(bucket.take(start), Err(RETRY_AFTER_MAX));
     }
 
     proptest! {

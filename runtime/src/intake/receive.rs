@@ -6,11 +6,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use axum::{Router, body};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, request};
 use tokio::time::{Instant, timeout_at};
@@ -76,8 +77,8 @@ async fn webhook(
     let arrived = Instant::now();
     let version = request.version();
     let address = client_address(request.headers(), connection.peer, intake.options.behind_proxy);
-    let answer = intake.attend(&door, begun.first_byte_at, request).await;
-    let _answer = debug_span!("answer").entered();
+    let answer = intake.handle(&door, begun.first_byte_at, request).await;
+    let _answer = debug_span!("answer", source = %door.source.name).entered();
     let response = match answer {
         Ok(receipt) => door.accepted(&receipt, &intake.metrics),
         Err(refused) => {
@@ -107,7 +108,7 @@ async fn nobody(
 impl Intake {
     /// From the end of the headers to a receipt. Whatever happens, it has an end `ANSWER_TIMEOUT` after the
     /// request's first byte.
-    async fn attend(
+    pub(super) async fn handle(
         &self,
         door: &Door,
         first_byte_at: Instant,
@@ -120,7 +121,10 @@ impl Intake {
             return Err(refusing.into());
         }
         let answer_by = first_byte_at + ANSWER_TIMEOUT;
-        let read = self.read(head, body, answer_by).instrument(debug_span!("read")).await?;
+        let read = self
+            .read(head, body, answer_by)
+            .instrument(debug_span!("read", source = %door.source.name))
+            .await?;
         let received = timeout_at(answer_by, self.receive(door, read)).await;
         received.unwrap_or(Err(Refused::NoAnswer))
     }
@@ -138,7 +142,9 @@ impl Intake {
             test: read.is_test(),
             deliveries,
         };
-        self.accept(door, read, &verified, event).instrument(debug_span!("accept")).await
+        self.accept(door, read, &verified, event)
+            .instrument(debug_span!("accept", source = %door.source.name))
+            .await
     }
 
     async fn read(&self, head: request::Parts, body: Body, answer_by: Instant) -> Result<Read, Refused> {
@@ -159,7 +165,7 @@ impl Intake {
 
     /// An empty answer is a fact: the event is stored, and its history says that nobody wanted it.
     fn route(&self, door: &Door, identity: &Identity) -> Vec<NewDelivery> {
-        let _route = debug_span!("route").entered();
+        let _route = debug_span!("route", source = %door.source.name).entered();
         let wanted = self.routes.route(door.source.name.as_str(), &identity.event_type);
         wanted
             .map(|subscription| NewDelivery {
@@ -253,7 +259,7 @@ impl Door {
     }
 
     fn verify(&self, read: &Read) -> Result<Verified, Refused> {
-        let _verify = debug_span!("verify").entered();
+        let _verify = debug_span!("verify", source = %self.source.name).entered();
         let source = &self.source;
         let keys = source.keys.load();
         let request = read.as_signed(&source.public_url);
@@ -271,7 +277,7 @@ impl Door {
 
     /// Never refuses: a genuine event without id or type is stored, and the operator is warned.
     fn identify(&self, verified: &Verified, read: &Read) -> Identity {
-        let _identify = debug_span!("identify").entered();
+        let _identify = debug_span!("identify", source = %self.source.name).entered();
         let request = read.as_signed(&self.source.public_url);
         let identity = unhurried(read.body.len(), || self.source.scheme.identify(verified, request));
         if !identity.warnings.is_empty()
@@ -294,7 +300,7 @@ impl Door {
                 self.warn_of_another_body(event.event);
             }
         }
-        ([(CONTENT_TYPE, "application/json")], body::Bytes::from_static(br#"{"status":"accepted"}"#))
+        ([(CONTENT_TYPE, "application/json")], Bytes::from_static(br#"{"status":"accepted"}"#))
             .into_response()
     }
 

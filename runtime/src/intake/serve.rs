@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,7 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower::ServiceExt;
@@ -28,10 +28,7 @@ use super::receive::{self, Connection};
 use super::refusal::Refused;
 use super::tls::Acceptor;
 use super::{Error, Intake, Tls};
-use crate::words::limits::{REFUSAL_LOG_WINDOW, TLS_HANDSHAKE_TIMEOUT};
-
-/// After an accept that failed for want of file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::words::limits::{ACCEPT_PAUSE, REFUSAL_LOG_WINDOW, TLS_HANDSHAKE_TIMEOUT};
 
 pub(super) async fn serve(
     intake: Arc<Intake>,
@@ -46,22 +43,21 @@ pub(super) async fn serve(
         tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_fresh()))),
         Some(AbortOnDropHandle::new(tokio::spawn(tell_left_out(Arc::clone(&intake))))),
     ];
-    let hall = Hall {
+    let server = Arc::new(Server {
         router: receive::router(&intake),
         intake,
         tls,
         http: connection::http(),
         stop,
-        drop: CancellationToken::new(),
-        guests: TaskTracker::new(),
-    };
-    let hall = Arc::new(hall);
+        drained: CancellationToken::new(),
+        connections: TaskTracker::new(),
+    });
     tokio::select! {
-        () = hall.stop.cancelled() => {}
-        never = hall.accept(&listener) => match never {},
+        () = server.stop.cancelled() => {}
+        never = server.accept(&listener) => match never {},
     }
     drop(listener);
-    hall.drain().await;
+    server.drain().await;
     Ok(())
 }
 
@@ -75,7 +71,7 @@ async fn tell_left_out(intake: Arc<Intake>) {
 }
 
 /// What every connection shares.
-struct Hall {
+struct Server {
     intake: Arc<Intake>,
     router: Router,
     tls: Option<Acceptor>,
@@ -83,11 +79,11 @@ struct Hall {
     /// No more requests.
     stop: CancellationToken,
     /// The drain is over.
-    drop: CancellationToken,
-    guests: TaskTracker,
+    drained: CancellationToken,
+    connections: TaskTracker,
 }
 
-impl Hall {
+impl Server {
     async fn accept(self: &Arc<Self>, listener: &TcpListener) -> Infallible {
         loop {
             match listener.accept().await {
@@ -95,8 +91,10 @@ impl Hall {
                 // The peer went away between its handshake and our accept.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    warn!(%error, "a connection could not be accepted; see `ulimit -n`");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if let Some(left_out) = self.intake.elsewhere.may_tell("accept", Instant::now()) {
+                        warn!(%error, left_out, "no connection can be accepted; see `ulimit -n`");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -107,15 +105,19 @@ impl Hall {
             let refused = Refused::Connections(self.intake.options.connections_max);
             return self.intake.note(None, &refused, peer.ip());
         };
-        self.guests.spawn(Arc::clone(self).attend(stream, peer, room));
+        // Answers are small and whole: there is nothing to wait for. Where it fails, they are only later.
+        let _ = stream.set_nodelay(true);
+        self.connections.spawn(Arc::clone(self).handle(stream, peer, room));
     }
 
-    async fn attend(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _room: OwnedSemaphorePermit) {
+    async fn handle(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _room: OwnedSemaphorePermit) {
+        // Children of the tokens: connections do not share one lock.
+        let drained = self.drained.child_token();
         let served = async {
             match &self.tls {
-                None => self.converse(stream, peer).await,
+                None => self.serve(stream, peer).await,
                 Some(tls) => match timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.converse(stream, peer).await,
+                    Ok(Ok(stream)) => self.serve(stream, peer).await,
                     Ok(Err(why)) => why.map_or(Ok(()), |why| Err(Refused::Handshake(why))),
                     Err(_) => Err(Refused::Handshake("it took too long".to_owned())),
                 },
@@ -125,11 +127,11 @@ impl Hall {
             served = served => if let Err(refused) = served {
                 self.intake.note(None, &refused, peer.ip());
             },
-            () = self.drop.cancelled() => debug!(%peer, "a connection was dropped at the end of the drain"),
+            () = drained.cancelled() => debug!(%peer, "a connection was dropped at the end of the drain"),
         }
     }
 
-    async fn converse<I>(&self, stream: I, peer: SocketAddr) -> Result<(), Refused>
+    async fn serve<I>(&self, stream: I, peer: SocketAddr) -> Result<(), Refused>
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
@@ -140,15 +142,15 @@ impl Hall {
             let router = self.router.clone();
             async move { answered(router, request).await }
         });
-        connection::serve(stream, &self.http, service, pulse, &self.stop).await
+        connection::serve(stream, &self.http, service, pulse, &self.stop.child_token()).await
     }
 
     async fn drain(&self) {
-        self.guests.close();
-        if timeout(self.intake.options.drain, self.guests.wait()).await.is_err() {
-            warn!(connections = self.guests.len(), "the drain is over and connections are still open");
-            self.drop.cancel();
-            self.guests.wait().await;
+        self.connections.close();
+        if timeout(self.intake.options.drain, self.connections.wait()).await.is_err() {
+            warn!(connections = self.connections.len(), "the drain is over and connections are still open");
+            self.drained.cancel();
+            self.connections.wait().await;
         }
     }
 }

@@ -109,8 +109,14 @@ pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
 /// A PEM file larger than this is not a certificate.
 pub const PEM_BYTES_MAX: u64 = MIB as u64;
 pub const DEVELOPMENT_CERTIFICATE_DAYS: i64 = 365;
+/// One that ends sooner is made anew.
+pub const DEVELOPMENT_CERTIFICATE_SPARE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What a refused sender is told to wait.
 pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+/// Nobody is told to wait longer than this, however small a source's rate.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// After a connection that could not be accepted, mostly for want of file descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `server.drain`.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(20);
 /// Refusals remembered for each source, for `sources show`.

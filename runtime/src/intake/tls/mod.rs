@@ -24,7 +24,10 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use super::Error;
-use crate::words::limits::{CERTIFICATE_POLL, DEVELOPMENT_CERTIFICATE_DAYS, PEM_BYTES_MAX};
+use crate::words::limits::{
+    CERTIFICATE_ENDS_SOON, CERTIFICATE_POLL, DEVELOPMENT_CERTIFICATE_DAYS, DEVELOPMENT_CERTIFICATE_SPARE,
+    PEM_BYTES_MAX,
+};
 use crate::words::time::Millis;
 
 mod facts;
@@ -34,8 +37,6 @@ pub use facts::CertificateFacts;
 /// Names that the development certificate is for.
 const DEVELOPMENT_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A certificate that ends sooner is told about at start; a development certificate is made anew.
-const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Reads a certificate and its key and sees that they belong together, as `serve` would.
 ///
@@ -71,7 +72,7 @@ pub fn make_development_certificate(dir: &Path) -> Result<(PathBuf, PathBuf), Er
 
 fn serves_development(facts: &CertificateFacts, now: Millis) -> bool {
     let has_names = DEVELOPMENT_NAMES.iter().all(|name| facts.names.iter().any(|have| have == name));
-    has_names && facts.not_before <= now && facts.not_after > now.plus(ENDS_SOON)
+    has_names && facts.not_before <= now && facts.not_after > now.plus(DEVELOPMENT_CERTIFICATE_SPARE)
 }
 
 fn development_params() -> Result<rcgen::CertificateParams, rcgen::Error> {
@@ -146,9 +147,7 @@ impl Acceptor {
 
 fn why_no_handshake(error: &io::Error) -> Option<String> {
     use AlertDescription::{BadCertificate, CertificateExpired, CertificateUnknown, UnknownCA};
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        return None;
-    };
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())?;
     Some(match tls {
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the client did not speak TLS; its URL must begin with `https://`".to_owned()
@@ -250,7 +249,7 @@ fn tell_end(cert: &Path, facts: &CertificateFacts, now: Millis) {
     let (path, until) = (cert.display(), facts.not_after);
     if until <= now {
         warn!(%path, %until, "the certificate has expired; senders will refuse it");
-    } else if until <= now.plus(ENDS_SOON) {
+    } else if until <= now.plus(CERTIFICATE_ENDS_SOON) {
         warn!(%path, %until, days = until.since(now).as_secs() / DAY.as_secs(), "the certificate ends soon");
     }
 }
@@ -365,9 +364,9 @@ mod tests {
         made(dir.path());
         assert_ne!(fs::read(&cert).unwrap(), first);
         let facts = check(&cert, &key).unwrap();
-        let last_good = facts.not_after.minus(ENDS_SOON + Duration::from_secs(1));
+        let last_good = facts.not_after.minus(DEVELOPMENT_CERTIFICATE_SPARE + Duration::from_secs(1));
         assert!(serves_development(&facts, last_good));
-        assert!(!serves_development(&facts, facts.not_after.minus(ENDS_SOON)));
+        assert!(!serves_development(&facts, facts.not_after.minus(DEVELOPMENT_CERTIFICATE_SPARE)));
     }
 
     #[test]
@@ -444,9 +443,11 @@ mod tests {
             let _ = fs::remove_file(from);
             std::os::unix::fs::symlink(to, from).unwrap();
         };
-        (link(&old_cert, &cert), link(&old_key, &key));
+        link(&old_cert, &cert);
+        link(&old_key, &key);
         let certificate = Certificate::new(&cert, &key).unwrap();
-        (link(&new_cert, &cert), link(&new_key, &key));
+        link(&new_cert, &cert);
+        link(&new_key, &key);
         assert_eq!(certificate.refresh(), Refreshed::Swapped);
     }
 
