@@ -1,0 +1,38 @@
+//! Schema: the JSON Schema of the file, so that an editor completes it and marks a slip while it is typed.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use super::types::Config;
+use super::values::{SecretText, TimeText};
+
+/// `longshore config schema`
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}
+
+pub(super) fn tls(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [
+        {
+            "type": "object",
+            "properties": { "cert": { "type": "string" }, "key": { "type": "string" } },
+            "required": ["cert", "key"],
+            "additionalProperties": false,
+        },
+        { "enum": ["off", "dev", false] },
+    ] })
+}
+
+/// `env:NAME` alone, or with the time at which it ends.
+pub(super) fn source_secrets(generator: &mut SchemaGenerator) -> Schema {
+    let from = generator.subschema_for::<SecretText>();
+    let until = generator.subschema_for::<TimeText>();
+    json_schema!({ "type": "array", "items": { "anyOf": [
+        from,
+        {
+            "type": "object",
+            "properties": { "from": from, "until": until },
+            "required": ["from"],
+            "additionalProperties": false,
+        },
+    ] } })
+}

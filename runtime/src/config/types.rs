@@ -1,0 +1,688 @@
+//! Types: the file's sections as values, each field with its default, its range and its line for an editor.
+//!
+//! A section is read by a function beside it. Whatever a function asks for is a key of the file; whatever it
+//! does not ask for is unknown. A test holds the two against the schema that is derived from the same types.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
+
+use super::load::Tree;
+use super::problem::Origin;
+use super::read::{Fields, Node, as_name, echo, kind};
+use super::values::{
+    self, AddressText, NetworkText, OriginText, Rate, RateText, SecretRef, SecretText, Size, SizeText,
+    SpanText,
+};
+use super::{probe, schema};
+use crate::backoff;
+use crate::host;
+use crate::route;
+use crate::store::Durability;
+use crate::verify;
+use crate::words::event::Name;
+use crate::words::limits as l;
+use crate::words::secret::Secret;
+use crate::words::time::Millis;
+
+/// One file for one daemon: who may send, what carries, and what goes where.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "longshore configuration", extend("required" = ["server"]))]
+pub struct Config {
+    pub server: Server,
+    pub admin: Admin,
+    pub store: Store,
+    pub log: Log,
+    /// Configured senders, by name.
+    #[schemars(with = "BTreeMap<String, Source>")]
+    pub sources: BTreeMap<Name, Source>,
+    /// Plugins with their settings and grants, by name.
+    #[schemars(with = "BTreeMap<String, Handler>")]
+    pub handlers: BTreeMap<Name, Handler>,
+    /// Event types of a source → a handler, by name.
+    #[schemars(with = "BTreeMap<String, Subscription>")]
+    pub subscriptions: BTreeMap<Name, Subscription>,
+    #[schemars(skip)]
+    pub(super) tree: Arc<Tree>,
+}
+
+impl Config {
+    pub(super) fn read(fields: &mut Fields<'_>, tree: Arc<Tree>) -> Config {
+        Config {
+            server: fields.section("server", Server::read),
+            admin: fields.section("admin", Admin::read),
+            store: fields.section("store", Store::read),
+            log: fields.section("log", Log::read),
+            sources: fields.named("sources", l::SOURCES_MAX, Source::read),
+            handlers: fields.named("handlers", l::HANDLERS_MAX, Handler::read),
+            subscriptions: fields.named("subscriptions", l::SUBSCRIPTIONS_MAX, Subscription::read),
+            tree,
+        }
+    }
+
+    /// Where a key was written, for problems that are found later.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.tree.origin(key)
+    }
+
+    /// Whether an entry stands in the file, even one that could not be read.
+    pub(super) fn is_written(&self, section: &str, name: &str) -> bool {
+        self.names(section).contains(&name)
+    }
+
+    /// The names in a section as they are written.
+    pub(super) fn names(&self, section: &str) -> Vec<&str> {
+        let entries = self.tree.value.get(section).and_then(Value::as_object);
+        entries.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default()
+    }
+}
+
+// === server ===
+
+/// The door: where senders come in.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = ["tls"]))]
+pub struct Server {
+    /// Address and port; port 0 takes a free one.
+    #[schemars(with = "AddressText", extend("default" = "0.0.0.0:8443"))]
+    pub listen: SocketAddr,
+    /// Certificate and key as PEM files, `dev` for a certificate made for loopback, or `off`.
+    #[schemars(schema_with = "schema::tls")]
+    pub tls: Tls,
+    /// A proxy in front ends TLS: allows `tls: off` beyond loopback.
+    #[schemars(extend("default" = false))]
+    pub behind_proxy: bool,
+    /// A larger body is answered 413.
+    #[schemars(with = "SizeText", extend("default" = "5MiB"))]
+    pub max_body: usize,
+    #[schemars(extend("default" = 4096))]
+    pub max_connections: usize,
+    /// Requests between their headers and their answer.
+    #[schemars(extend("default" = 1024))]
+    pub max_requests: usize,
+    /// From the first byte of a request to the end of its headers.
+    #[schemars(with = "SpanText", extend("default" = "5s"))]
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    #[schemars(with = "SpanText", extend("default" = "8s"))]
+    pub body_timeout: Duration,
+    /// How long requests and attempts may take to end after SIGTERM.
+    #[schemars(with = "SpanText", extend("default" = "20s"))]
+    pub drain: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+    },
+    /// Self-signed, made in the data directory; loopback only.
+    Dev,
+    Off,
+}
+
+impl Server {
+    fn read(fields: &mut Fields<'_>) -> Server {
+        Server {
+            listen: fields.or("listen", SocketAddr::from(([0, 0, 0, 0], 8443)), values::address),
+            tls: Tls::read(fields),
+            behind_proxy: fields.or("behind_proxy", false, values::boolean),
+            max_body: count(
+                fields
+                    .within("max_body", Size(l::BODY_BYTES_MAX_DEFAULT as u64), sizes(l::BODY_BYTES_RANGE))
+                    .0,
+            ),
+            max_connections: count(fields.within(
+                "max_connections",
+                l::CONNECTIONS_MAX_DEFAULT as u64,
+                l::CONNECTIONS_RANGE,
+            )),
+            max_requests: count(fields.within(
+                "max_requests",
+                l::REQUESTS_IN_FLIGHT_MAX_DEFAULT as u64,
+                l::REQUESTS_RANGE,
+            )),
+            header_timeout: fields.within(
+                "header_timeout",
+                l::HEADER_READ_TIMEOUT_DEFAULT,
+                l::HEADER_TIMEOUT_RANGE,
+            ),
+            body_timeout: fields.within("body_timeout", l::BODY_READ_TIMEOUT_DEFAULT, l::BODY_TIMEOUT_RANGE),
+            drain: fields.within("drain", l::DRAIN_DEFAULT, l::DRAIN_RANGE),
+        }
+    }
+}
+
+const TLS_EXAMPLE: &str = "tls: { cert: certs/fullchain.pem, key: certs/privkey.pem }";
+
+impl Tls {
+    fn read(fields: &mut Fields<'_>) -> Tls {
+        let Some(node) = fields.node("tls") else {
+            fields.missing("tls", &format!("{TLS_EXAMPLE}` or, behind a proxy that ends TLS, `tls: off"));
+            return Tls::Off;
+        };
+        match node.value {
+            // YAML 1.1 readers take `off` for false, and so do people.
+            Value::Bool(false) => Tls::Off,
+            Value::String(word) if word == "off" || word == "false" => Tls::Off,
+            Value::String(word) if word == "dev" => Tls::Dev,
+            Value::Object(_) => node.fields(TLS_EXAMPLE, Tls::files).unwrap_or(Tls::Off),
+            other => {
+                node.error(format!(
+                    "{} is not understood here; type `{TLS_EXAMPLE}`, `tls: dev` or `tls: off`",
+                    echo(other)
+                ));
+                Tls::Off
+            }
+        }
+    }
+
+    fn files(fields: &mut Fields<'_>) -> Tls {
+        Tls::Files {
+            cert: fields.required("cert", "cert: certs/fullchain.pem", values::path).unwrap_or_default(),
+            key: fields.required("key", "key: certs/privkey.pem", values::path).unwrap_or_default(),
+        }
+    }
+}
+
+// === admin, store, log ===
+
+/// Metrics, health and the local interface; loopback only.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Admin {
+    /// Address and port on loopback, or `off`.
+    #[schemars(with = "String", extend("default" = "127.0.0.1:9443"))]
+    pub listen: Option<SocketAddr>,
+}
+
+impl Admin {
+    fn read(fields: &mut Fields<'_>) -> Admin {
+        let default = Some(SocketAddr::from(([127, 0, 0, 1], 9443)));
+        let listen = fields.or("listen", default, |node| match node.value {
+            Value::Bool(false) => Ok(None),
+            Value::String(word) if word == "off" || word == "false" => Ok(None),
+            _ => {
+                let address = values::address(node)?;
+                if address.ip().is_loopback() {
+                    return Ok(Some(address));
+                }
+                Err(format!("{address} is not loopback; type `127.0.0.1:{}` or `off`", address.port()))
+            }
+        });
+        Admin { listen }
+    }
+}
+
+/// Where events are kept, and for how long.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Store {
+    /// The data directory; made with mode 0700 where it is missing.
+    #[schemars(with = "String", extend("default" = "data"))]
+    pub path: PathBuf,
+    /// What an event that was answered 200 survives.
+    #[schemars(with = "String", extend("default" = "power-loss", "enum" = ["power-loss", "process-crash"]))]
+    pub durability: Durability,
+    pub retain: Retain,
+    /// Deliveries that are open for longer become dead.
+    #[schemars(with = "SpanText", extend("default" = "30d"))]
+    pub open_max_age: Duration,
+}
+
+/// Ended deliveries are kept until either is reached.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Retain {
+    #[schemars(with = "SpanText", extend("default" = "30d"))]
+    pub max_age: Duration,
+    #[schemars(with = "SizeText", extend("default" = "10GiB"))]
+    pub max_size: u64,
+}
+
+impl Store {
+    fn read(fields: &mut Fields<'_>) -> Store {
+        let durabilities =
+            [("power-loss", Durability::PowerLoss), ("process-crash", Durability::ProcessCrash)];
+        Store {
+            path: fields.optional("path", values::path).unwrap_or_else(|| fields.base().join("data")),
+            durability: fields.choice("durability", Durability::PowerLoss, &durabilities),
+            retain: fields.section("retain", Retain::read),
+            open_max_age: fields.within("open_max_age", l::OPEN_AGE_MAX_DEFAULT, l::OPEN_AGE_RANGE),
+        }
+    }
+}
+
+impl Retain {
+    fn read(fields: &mut Fields<'_>) -> Retain {
+        Retain {
+            max_age: fields.within("max_age", l::RETAIN_AGE_DEFAULT, l::RETAIN_AGE_RANGE),
+            max_size: fields
+                .within("max_size", Size(l::RETAIN_BYTES_DEFAULT), sizes(l::RETAIN_BYTES_RANGE))
+                .0,
+        }
+    }
+}
+
+/// What the daemon says on stderr.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or directives as `info,longshore::store=debug`.
+    #[schemars(extend("default" = "info"))]
+    pub level: String,
+    /// `auto`: pretty on a terminal, JSON otherwise.
+    #[schemars(with = "String", extend("default" = "auto", "enum" = ["auto", "pretty", "json"]))]
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Pretty,
+    Json,
+}
+
+impl Log {
+    fn read(fields: &mut Fields<'_>) -> Log {
+        let formats = [("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+        Log {
+            level: fields.or("level", "info".to_owned(), log_level),
+            format: fields.choice("format", LogFormat::Auto, &formats),
+        }
+    }
+}
+
+fn log_level(node: &Node<'_>) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // A bare `off` is false for some readers; here too it means what it says.
+    if node.value == &Value::Bool(false) {
+        return Ok("off".to_owned());
+    }
+    let text = values::text(node)?;
+    let target = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b));
+    let sound = text.split(',').all(|directive| match directive.split_once('=') {
+        None => LEVELS.contains(&directive),
+        Some((name, level)) => !name.is_empty() && target(name) && LEVELS.contains(&level),
+    });
+    if sound {
+        return Ok(text);
+    }
+    Err(format!("{} is not a level; type `info`, or as `info,longshore::store=debug`", echo(node.value)))
+}
+
+// === sources ===
+
+/// A configured sender: where it posts, how it signs, and with which secrets.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = ["path", "secrets"]))]
+pub struct Source {
+    /// The exact path, `/webhooks/sendpilot`.
+    pub path: String,
+    /// How it signs: a scheme that is shipped, by name.
+    pub preset: Option<String>,
+    /// How it signs, spelled out; beside a preset, its keys replace the preset's.
+    pub scheme: Option<verify::spec::Spec>,
+    /// Where an event's id and type are, where the preset's own places do not do.
+    pub event: Option<verify::spec::EventSpec>,
+    /// Newest first.
+    #[schemars(schema_with = "schema::source_secrets")]
+    pub secrets: Vec<SourceSecret>,
+    /// A secret below the first, without `until`, ends this long after a newer one was first seen.
+    #[schemars(with = "SpanText", extend("default" = "24h"))]
+    pub rotation_window: Duration,
+    /// How long an event's id is remembered, so that a second copy is not handled again.
+    #[schemars(with = "SpanText", extend("default" = "7d"))]
+    pub dedupe_window: Duration,
+    #[schemars(extend("default" = true))]
+    pub enabled: bool,
+    /// More requests are answered 429; without it, none are.
+    #[schemars(with = "Option<RateText>")]
+    pub rate: Option<f64>,
+    /// The URL as the provider has it, where the scheme signs it.
+    pub public_url: Option<String>,
+}
+
+/// One secret of a source: where it is, and until when it is accepted.
+#[derive(Clone, Debug)]
+pub struct SourceSecret {
+    pub from: SecretRef,
+    pub until: Option<Millis>,
+}
+
+impl Source {
+    fn read(fields: &mut Fields<'_>) -> Source {
+        let secrets =
+            fields.required_list("secrets", l::SECRETS_MAX, "secrets: [ \"env:NAME\" ]", SourceSecret::read);
+        Source {
+            path: fields.required("path", "path: /webhooks/NAME", values::text).unwrap_or_default(),
+            preset: fields.optional("preset", values::text),
+            scheme: fields.node("scheme").map(|node| probe::read(&node)),
+            event: fields.node("event").map(|node| probe::read(&node)),
+            secrets,
+            rotation_window: fields.within(
+                "rotation_window",
+                l::ROTATION_WINDOW_DEFAULT,
+                l::ROTATION_WINDOW_RANGE,
+            ),
+            dedupe_window: fields.within("dedupe_window", l::DEDUPE_WINDOW_DEFAULT, l::DEDUPE_WINDOW_RANGE),
+            enabled: fields.or("enabled", true, values::boolean),
+            rate: rate(fields),
+            public_url: fields.optional("public_url", public_url),
+        }
+    }
+}
+
+impl Source {
+    /// The scheme's keys laid over the preset's, ready to verify.
+    ///
+    /// # Errors
+    /// Everything wrong with it, each with its key counted from the source (`scheme.signature.format`).
+    pub fn compile(&self) -> Result<verify::Scheme, Vec<verify::spec::Problem>> {
+        let nothing = verify::spec::Preset::default();
+        let preset = self.preset.as_deref().and_then(verify::preset).unwrap_or(&nothing);
+        let scheme = self.scheme.as_ref().map(|scheme| scheme.over(&preset.scheme));
+        let event = self.event.as_ref().map(|event| event.over(&preset.event));
+        verify::Scheme::compile(
+            scheme.as_ref().unwrap_or(&preset.scheme),
+            event.as_ref().unwrap_or(&preset.event),
+        )
+    }
+}
+
+fn public_url(node: &Node<'_>) -> Result<String, String> {
+    let text = values::text(node)?;
+    match url::Url::parse(&text) {
+        Ok(url) if matches!(url.scheme(), "https" | "http") && url.host().is_some() => Ok(text),
+        _ => {
+            Err(format!("{} is not a URL; type the one that the provider has, `https://…`", echo(node.value)))
+        }
+    }
+}
+
+impl SourceSecret {
+    fn read(node: &Node<'_>) -> Option<SourceSecret> {
+        if !node.value.is_object() {
+            return Some(SourceSecret { from: node.read(values::secret)?, until: None });
+        }
+        node.fields("{ from: \"env:NAME\", until: 2026-12-01T00:00:00Z }", |fields| {
+            let from = fields.required("from", "from: \"env:NAME\"", values::secret);
+            let until = fields.optional("until", values::instant);
+            from.map(|from| SourceSecret { from, until })
+        })?
+    }
+}
+
+// === handlers ===
+
+/// A plugin with its settings and what it may touch.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = ["plugin"]))]
+pub struct Handler {
+    /// The component, `plugins/slack_notify.wasm`.
+    #[schemars(with = "String")]
+    pub plugin: PathBuf,
+    /// What the plugin asks for; `longshore plugin inspect FILE` prints it.
+    pub settings: Map<String, Value>,
+    /// Credentials that the host sends for the plugin, which never sees them.
+    pub secrets: BTreeMap<String, HandlerSecret>,
+    pub grants: Grants,
+    pub limits: Limits,
+    pub retry: Retry,
+    #[schemars(extend("default" = true))]
+    pub enabled: bool,
+}
+
+/// A credential, and the origins to which the host may send it.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = ["from", "to"]))]
+pub struct HandlerSecret {
+    #[schemars(with = "SecretText")]
+    pub from: SecretRef,
+    #[schemars(with = "Vec<OriginText>")]
+    pub to: Vec<String>,
+}
+
+/// What a handler may reach; what is not granted does not exist for it.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Grants {
+    /// Origins that it may call.
+    #[schemars(with = "Vec<OriginText>", extend("default" = []))]
+    pub http: Vec<String>,
+    /// Private networks that these origins may resolve to.
+    #[schemars(with = "Vec<NetworkText>", extend("default" = []))]
+    pub networks: Vec<IpNet>,
+}
+
+/// The budget of one attempt, and the pace of the lane.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Limits {
+    #[schemars(with = "SizeText", extend("default" = "64MiB"))]
+    pub memory: u64,
+    #[schemars(with = "SpanText", extend("default" = "10s"))]
+    pub timeout: Duration,
+    /// Attempts at once.
+    #[schemars(extend("default" = 32))]
+    pub concurrency: usize,
+    /// Attempts started; without it, as many as there are.
+    #[schemars(with = "Option<RateText>")]
+    pub rate: Option<f64>,
+    /// Outbound calls of one attempt.
+    #[schemars(extend("default" = 64))]
+    pub calls: u32,
+    /// Bytes sent and received by the calls of one attempt.
+    #[schemars(with = "SizeText", extend("default" = "4MiB"))]
+    pub call_bytes: u64,
+}
+
+/// When a failed attempt is made again.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Retry {
+    /// After this long the delivery is dead.
+    #[schemars(with = "SpanText", extend("default" = "3d"))]
+    pub give_up_after: Duration,
+    #[schemars(with = "SpanText", extend("default" = "5s"))]
+    pub first_delay: Duration,
+    /// Each delay is this many times the one before.
+    #[schemars(extend("default" = 2.0))]
+    pub factor: f64,
+    #[schemars(with = "SpanText", extend("default" = "1h"))]
+    pub max_delay: Duration,
+    /// `full`: anything between nothing and the whole delay, so that failures do not come back all at once.
+    #[schemars(with = "String", extend("default" = "full", "enum" = ["full", "none"]))]
+    pub jitter: backoff::Jitter,
+}
+
+impl Handler {
+    fn read(fields: &mut Fields<'_>) -> Handler {
+        Handler {
+            plugin: fields.required("plugin", "plugin: plugins/NAME.wasm", values::path).unwrap_or_default(),
+            settings: fields.or("settings", Map::new(), mapping),
+            secrets: fields.entries("secrets", l::HANDLER_SECRETS_MAX, HandlerSecret::read),
+            grants: fields.section("grants", Grants::read),
+            limits: fields.section("limits", Limits::read),
+            retry: fields.section("retry", Retry::read),
+            enabled: fields.or("enabled", true, values::boolean),
+        }
+    }
+
+    /// What the host is given for this handler, its secrets already read.
+    pub fn grants(&self, name: &Name, secrets: BTreeMap<String, Secret>) -> host::Grants {
+        let bound = |(key, value): (String, Secret)| {
+            let to = self.secrets.get(&key)?.to.clone();
+            Some((key, host::BoundSecret { value, to }))
+        };
+        host::Grants {
+            name: name.clone(),
+            settings: self.settings.clone(),
+            secrets: secrets.into_iter().filter_map(bound).collect(),
+            origins: self.grants.http.clone(),
+            networks: self.grants.networks.clone(),
+            limits: self.call_limits(),
+        }
+    }
+
+    /// The budget in the host's terms.
+    fn call_limits(&self) -> host::CallLimits {
+        host::CallLimits {
+            memory_bytes: self.limits.memory,
+            timeout: self.limits.timeout,
+            calls: self.limits.calls,
+            call_bytes: self.limits.call_bytes,
+            ..host::CallLimits::default()
+        }
+    }
+}
+
+const HANDLER_SECRET_EXAMPLE: &str = "{ from: \"env:NAME\", to: [ \"https://…\" ] }";
+
+impl HandlerSecret {
+    fn read(node: &Node<'_>) -> Option<HandlerSecret> {
+        // A reference alone is the likely slip: it names no origin, and nothing may be sent everywhere.
+        if node.value.is_string() {
+            node.error(format!(
+                "a secret says to which origins it may be sent; type `{HANDLER_SECRET_EXAMPLE}`"
+            ));
+            return None;
+        }
+        node.fields(HANDLER_SECRET_EXAMPLE, |fields| {
+            let from = fields.required("from", "from: \"env:NAME\"", values::secret);
+            let to = fields
+                .required_list("to", l::ORIGINS_MAX, "to: [ \"https://…\" ]", |n| n.read(values::origin));
+            from.map(|from| HandlerSecret { from, to })
+        })?
+    }
+}
+
+impl Grants {
+    fn read(fields: &mut Fields<'_>) -> Grants {
+        Grants {
+            http: fields
+                .list("http", l::ORIGINS_MAX, "http: [ \"https://…\" ]", |n| n.read(values::origin)),
+            networks: fields
+                .list("networks", l::NETWORKS_MAX, "networks: [ 10.0.0.0/8 ]", |n| n.read(values::network)),
+        }
+    }
+}
+
+impl Limits {
+    fn read(fields: &mut Fields<'_>) -> Limits {
+        Limits {
+            memory: fields
+                .within("memory", Size(l::GUEST_MEMORY_BYTES_DEFAULT), sizes(l::GUEST_MEMORY_RANGE))
+                .0,
+            timeout: fields.within("timeout", l::GUEST_TIMEOUT_DEFAULT, l::GUEST_TIMEOUT_RANGE),
+            concurrency: count(fields.within(
+                "concurrency",
+                l::LANE_CONCURRENCY_DEFAULT as u64,
+                l::LANE_CONCURRENCY_RANGE,
+            )),
+            rate: rate(fields),
+            calls: u32::try_from(fields.within("calls", u64::from(l::CALLS_MAX), l::CALLS_RANGE))
+                .unwrap_or(u32::MAX),
+            call_bytes: fields.within("call_bytes", Size(l::CALL_BYTES_MAX), sizes(l::CALL_BYTES_RANGE)).0,
+        }
+    }
+}
+
+impl Retry {
+    fn read(fields: &mut Fields<'_>) -> Retry {
+        Retry {
+            give_up_after: fields.within("give_up_after", l::GIVE_UP_AFTER_DEFAULT, l::GIVE_UP_AFTER_RANGE),
+            first_delay: fields.within("first_delay", l::FIRST_DELAY_DEFAULT, l::DELAY_RANGE),
+            factor: fields.within("factor", l::BACKOFF_FACTOR_DEFAULT, l::BACKOFF_FACTOR_RANGE),
+            max_delay: fields.within("max_delay", l::MAX_DELAY_DEFAULT, l::DELAY_RANGE),
+            jitter: fields.choice(
+                "jitter",
+                backoff::Jitter::Full,
+                &[("full", backoff::Jitter::Full), ("none", backoff::Jitter::None)],
+            ),
+        }
+    }
+
+    pub fn policy(&self) -> backoff::Policy {
+        backoff::Policy {
+            give_up_after: self.give_up_after,
+            first_delay: self.first_delay,
+            factor: self.factor,
+            max_delay: self.max_delay,
+            jitter: self.jitter,
+        }
+    }
+}
+
+// === subscriptions ===
+
+/// Which events of a source go to which handler.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = ["source", "events", "handler"]))]
+pub struct Subscription {
+    #[schemars(with = "String")]
+    pub source: Name,
+    /// Event types; `*` stands for one or more whole segments, and `["*"]` is all.
+    #[schemars(with = "Vec<String>")]
+    pub events: Vec<route::Pattern>,
+    #[schemars(with = "String")]
+    pub handler: Name,
+    #[schemars(extend("default" = true))]
+    pub enabled: bool,
+}
+
+impl Subscription {
+    fn read(fields: &mut Fields<'_>) -> Subscription {
+        let example = "events: [ \"*\" ]";
+        Subscription {
+            source: fields.required("source", "source: NAME", name).unwrap_or_else(nobody),
+            events: fields.required_list("events", l::EVENT_PATTERNS_MAX, example, |n| n.read(pattern)),
+            handler: fields.required("handler", "handler: NAME", name).unwrap_or_else(nobody),
+            enabled: fields.or("enabled", true, values::boolean),
+        }
+    }
+}
+
+fn name(node: &Node<'_>) -> Result<Name, String> {
+    let text = values::text(node)?;
+    Name::new(&text).map_err(|e| format!("{e}; type `{}`", as_name(&text)))
+}
+
+/// Stands where a name could not be read; the problem with that name keeps the configuration inside.
+fn nobody() -> Name {
+    Name::new("nobody").expect("it is a name")
+}
+
+fn pattern(node: &Node<'_>) -> Result<route::Pattern, String> {
+    route::Pattern::parse(&values::text(node)?)
+}
+
+// === what several sections share ===
+
+fn mapping(node: &Node<'_>) -> Result<Map<String, Value>, String> {
+    node.value.as_object().cloned().ok_or_else(|| {
+        format!("a mapping is expected here, not {}; type `{{ key: value }}`", kind(node.value))
+    })
+}
+
+fn rate(fields: &mut Fields<'_>) -> Option<f64> {
+    let range = Rate(*l::RATE_RANGE.start())..=Rate(*l::RATE_RANGE.end());
+    fields.optional_within("rate", range).map(|rate| rate.0)
+}
+
+fn sizes(bytes: RangeInclusive<u64>) -> RangeInclusive<Size> {
+    Size(*bytes.start())..=Size(*bytes.end())
+}
+
+/// The ranges in `limits` keep every count and size of the door far below 32 bits.
+fn count(number: u64) -> usize {
+    usize::try_from(number).expect("inside a range of `limits`")
+}
