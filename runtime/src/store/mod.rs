@@ -16,6 +16,7 @@ use crate::words::secret::Fingerprint;
 use crate::words::shelf::ShelfTxn;
 use crate::words::time::Millis;
 
+pub mod journal;
 pub mod ledger;
 
 pub use ledger::Ledger;
