@@ -132,7 +132,13 @@ impl Appender {
 
     /// Lets readers see what was written.
     pub fn publish(&self) {
-        self.segments.set_end(self.end);
+        self.segments.publish(self.end, self.last_batch);
+    }
+
+    /// Gives back the blocks that were reserved for appending.
+    pub fn trim(&self) {
+        // They are given back at the next start, where this fails.
+        let _ = self.current.file.trim(self.current.offset(self.end));
     }
 
     fn rotate(&mut self, now_us: u64) -> Result<(), AppendError> {
@@ -151,8 +157,7 @@ impl Appender {
         };
         let segment = create_segment(&*self.disk, &self.dir, header, self.segment_bytes, &[])
             .map_err(AppendError::of_write)?;
-        // Gives back what was reserved and not used; the length is what it was.
-        let _ = self.current.file.trim(self.current.offset(self.end));
+        self.trim();
         self.segments.push(segment.clone());
         self.current = segment;
         Ok(())

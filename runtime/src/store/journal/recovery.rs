@@ -55,7 +55,7 @@ fn begin(opening: Opening) -> Result<Appender, Error> {
     let segment = create_segment(&*opening.disk, &opening.dir, header, opening.segment_bytes, &[]).map_err(
         |source| Error::Io { what: "cannot create a segment in", path: opening.dir.clone(), source },
     )?;
-    let segments = Arc::new(Segments::new(vec![segment.clone()], 0));
+    let segments = Arc::new(Segments::new(vec![segment.clone()], 0, NO_POSITION));
     Ok(Appender::new(opening, segments, segment, 0, NO_POSITION))
 }
 
@@ -67,7 +67,7 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
     let base = last.header.base;
     if tail.end == base && tail.torn_bytes == 0 {
         // It was created and synced, and never written to: there is nothing in it to distrust.
-        let segments = Arc::new(Segments::new(list, base));
+        let segments = Arc::new(Segments::new(list, base, last.header.previous_batch));
         let last_record = last_record(&segments, last.header.previous_batch)?;
         let appender = Appender::new(opening, segments, last.clone(), base, last.header.previous_batch);
         return Ok((appender, Found { last_record, ..Found::default() }));
@@ -81,9 +81,9 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
         create_segment(&*opening.disk, &opening.dir, header, opening.segment_bytes, &copies).map_err(
             |source| Error::Io { what: "cannot create a segment in", path: opening.dir.clone(), source },
         )?;
-    let segments = Arc::new(Segments::new(list, tail.end));
-    segments.push(segment.clone());
     let last_batch = tail.loose.last().map_or(previous, |(header, _)| header.position);
+    let segments = Arc::new(Segments::new(list, tail.end, last_batch));
+    segments.push(segment.clone());
     let found = Found {
         records_copied: tail.loose.iter().map(|(_, records)| records.len() as u64).sum(),
         torn_bytes: tail.torn_bytes,

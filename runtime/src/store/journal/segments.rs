@@ -29,19 +29,29 @@ pub struct Segments {
     list: RwLock<Vec<Arc<Segment>>>,
     /// Behind the last batch that may be read.
     end: AtomicU64,
+    /// Where that batch begins, or `NO_POSITION`.
+    last_batch: AtomicU64,
 }
 
 impl Segments {
-    pub fn new(list: Vec<Arc<Segment>>, end: u64) -> Segments {
-        Segments { list: RwLock::new(list), end: AtomicU64::new(end) }
+    pub fn new(list: Vec<Arc<Segment>>, end: u64, last_batch: u64) -> Segments {
+        Segments { list: RwLock::new(list), end: AtomicU64::new(end), last_batch: AtomicU64::new(last_batch) }
     }
 
     pub fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
-    pub fn set_end(&self, end: u64) {
+    /// Lets readers see a batch and everything before it.
+    pub fn publish(&self, end: u64, last_batch: u64) {
         self.end.store(end, Ordering::Release);
+        self.last_batch.store(last_batch, Ordering::Release);
+    }
+
+    /// Where the last batch begins; None: there is none that is left.
+    pub fn last_batch(&self) -> Option<u64> {
+        let last = self.last_batch.load(Ordering::Acquire);
+        (last != NO_POSITION && last >= self.base()).then_some(last)
     }
 
     pub fn list(&self) -> Vec<Arc<Segment>> {
@@ -88,6 +98,24 @@ impl Segments {
         let Some(segment) = self.find(position) else { return Ok(None) };
         let header = segment.batch_header(position)?;
         Ok(Some((header, segment.batch_records(&header)?)))
+    }
+
+    /// For an error about what lies at a position.
+    pub fn damaged(&self, position: u64, why: &str) -> Error {
+        match self.find(position) {
+            Some(segment) => segment.damaged(position, why),
+            None => Error::Damaged { segment: PathBuf::new(), offset: position, why: why.to_owned() },
+        }
+    }
+
+    pub fn path_of(&self, position: u64) -> PathBuf {
+        self.find(position).map(|segment| segment.path.clone()).unwrap_or_default()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        let headers = self.list().len() * SEGMENT_HEADER;
+        self.end().saturating_sub(self.base()) + headers as u64
     }
 
     /// Where the batch before this one begins; None for the first that is left.
