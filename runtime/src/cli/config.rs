@@ -1,19 +1,17 @@
 //! Config: judges the configuration before the daemon does, and describes it to an editor.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use clap::{Args, Subcommand};
 
 use super::daemon::{Daemon, Query};
+use super::failure::Failure;
 use super::screen::{Screen, Tone, clean};
 use super::{ConfigFiles, Ended, Result, setup, wait_for};
 use crate::admin::SOCKET_NAME;
 use crate::admin::view::SourcesView;
-use crate::config::{self, Problem, Report, Secrets, Severity, Tools, Validity};
-use crate::host::{self, Engine};
-use crate::intake::tls;
+use crate::app::Examination;
+use crate::config::{self, Problem, Report, Severity};
 use crate::words::event::Name;
 use crate::words::secret::Fingerprint;
 use crate::words::time::Millis;
@@ -64,7 +62,7 @@ impl Config {
 
 impl Check {
     pub(super) fn run(self, screen: &Screen) -> Result {
-        let report = self.report();
+        let report = self.report()?;
         if screen.json {
             screen.print_json(&report)?;
         } else {
@@ -74,19 +72,16 @@ impl Check {
         Ok(if report.problems.errors() > 0 { Ended::Badly } else { Ended::Well })
     }
 
-    fn report(&self) -> Report {
+    fn report(&self) -> Result<Report> {
         let request = setup::request(&self.files.config);
-        let loaded = config::load(&request);
         let seen = self.seen();
-        let engine = OnceCell::new();
-        let tools = Tools {
-            secrets: (!self.no_secrets).then(|| Secrets::new(&request.environment)),
-            now: Millis::now(),
-            certificate: &certificate,
-            bind: &|plugin, grants| bind(&engine, plugin, grants),
+        let examination = Examination {
+            request: &request,
+            read_secrets: !self.no_secrets,
+            cache: None,
             demoted_at: &|source, secret| seen.get(&(source.clone(), secret)).copied(),
         };
-        config::check(loaded, &tools)
+        Ok(examination.run().map_err(|e| Failure::failed(e.to_string()))?.report)
     }
 
     /// What a running daemon knows of each secret's age. No daemon is no problem: then nothing is known.
@@ -107,24 +102,6 @@ impl Check {
 }
 
 type Seen = BTreeMap<(Name, Fingerprint), Millis>;
-
-fn certificate(cert: &Path, key: &Path) -> std::result::Result<Validity, String> {
-    let facts = tls::check(cert, key).map_err(|e| e.to_string())?;
-    Ok(Validity { begins: facts.not_before, ends: facts.not_after })
-}
-
-/// The engine starts with the first plugin: a configuration without any needs none.
-fn bind(engine: &OnceCell<Engine>, plugin: &Path, grants: host::Grants) -> Vec<host::Problem> {
-    if engine.get().is_none() {
-        match Engine::new(host::Options { cache: None, instances_max: 1 }) {
-            Ok(started) => drop(engine.set(started)),
-            Err(e) => {
-                return vec![host::Problem { key: "plugin".to_owned(), message: e.to_string(), fatal: true }];
-            }
-        }
-    }
-    config::bind(engine.get().expect("it was set above"), plugin, grants).1
-}
 
 fn text(report: &Report, screen: &Screen) -> String {
     let problem = |problem: &Problem| {
@@ -158,7 +135,7 @@ mod tests {
     use crate::cli::setup::tests::configured;
 
     fn check(file: std::path::PathBuf, no_secrets: bool) -> Report {
-        Check { files: ConfigFiles { config: vec![file] }, no_secrets }.report()
+        Check { files: ConfigFiles { config: vec![file] }, no_secrets }.report().unwrap()
     }
 
     #[test]
