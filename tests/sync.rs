@@ -196,7 +196,8 @@ async fn a_failed_sync_is_a_503_turns_readiness_red_and_ends_accepting_and_calli
         scene.metrics.clone(),
         tokio::runtime::Handle::current(),
     );
-    let open = scene.ledger.deliveries(store::DeliveryFilter { limit: 10, ..Default::default() }).await.unwrap();
+    let open =
+        scene.ledger.deliveries(store::DeliveryFilter { limit: 10, ..Default::default() }).await.unwrap();
     assert_eq!(open.rows.len(), 1, "{open:?}");
     let begun = scene.ledger.begin(&open.rows[0].delivery, 1, Digest::of(b""), Millis::now()).await;
     assert!(matches!(begun, Err(store::Error::Failed(_))), "{begun:?}");

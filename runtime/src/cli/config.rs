@@ -73,15 +73,15 @@ impl Check {
     }
 
     fn report(&self) -> Result<Report> {
-        let request = setup::request(&self.files.config);
         let seen = self.seen();
         let examination = Examination {
-            request: &request,
+            request: &setup::request(&self.files.config),
             read_secrets: !self.no_secrets,
             cache: None,
             demoted_at: &|source, secret| seen.get(&(source.clone(), secret)).copied(),
         };
-        Ok(examination.run().map_err(|e| Failure::failed(e.to_string()))?.report)
+        let examined = examination.run().map_err(|e| Failure::failed(e.to_string()))?;
+        Ok(examined.report)
     }
 
     /// What a running daemon knows of each secret's age. No daemon is no problem: then nothing is known.
@@ -135,7 +135,7 @@ mod tests {
     use crate::cli::setup::tests::configured;
 
     fn check(file: std::path::PathBuf, no_secrets: bool) -> Report {
-        Check { files: ConfigFiles { config: vec![file] }, no_secrets }.report().unwrap()
+        Check { files: ConfigFiles { config: vec![file] }, no_secrets }.report()
     }
 
     #[test]

@@ -177,7 +177,11 @@ impl Findings {
                 manifest.name,
                 all.join(", ")
             );
-            if granted.is_empty() { self.fatal("grants.http", message) } else { self.warn("grants.http", message) }
+            if granted.is_empty() {
+                self.fatal("grants.http", message)
+            } else {
+                self.warn("grants.http", message)
+            }
         }
     }
 
