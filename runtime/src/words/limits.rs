@@ -160,6 +160,35 @@ pub const BATCH_RECORDS_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 /// Records waiting for the writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
+/// One record of the journal: a body at its cap, its headers, and room.
+pub const RECORD_BYTES_MAX: usize = GIB;
+/// Records that go to the index in one batch. sled lets nobody read while it applies one, so it stays small.
+pub const INDEX_BATCH_RECORDS_MAX: usize = 512;
+/// The index waits this long for more records: a delivery that ends meanwhile costs it one write, not five.
+pub const INDEX_PACE: Duration = Duration::from_millis(50);
+/// What sled may hold of its pages.
+pub const INDEX_CACHE_BYTES: u64 = 32 * MIB as u64;
+/// How often free space is asked for.
+pub const DISK_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How far ahead of the monotonic clock the time of expiry may jump: a wrong wall clock must not forget keys.
+pub const EXPIRY_JUMP_MAX: Duration = Duration::from_secs(3600);
+/// Newly accepted deliveries that wait for a lane to hear of them; the rest are found in the index.
+pub const ANNOUNCEMENTS_MAX: usize = 4096;
+/// Rows of one page of a listing.
+pub const HISTORY_PAGE_MAX: usize = 1000;
+pub const HISTORY_PAGE_DEFAULT: usize = 50;
+/// Rows looked at for one page; a rarer filter goes on from `next`.
+pub const HISTORY_SCAN_MAX: usize = 20_000;
+/// Bytes read from the journal for one page.
+pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
+/// Records of one delivery that `deliveries show` walks through.
+pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// A shelf value up to this size lies in the index itself: counters are added to without reading the journal.
+pub const SHELF_INLINE_BYTES_MAX: usize = 64;
+/// Records that retention moves or drops in one go, so that accepts need not wait for it.
+pub const RETAIN_CHUNK_RECORDS: usize = 64;
+/// Deliveries that are held, resumed or ended in one go.
+pub const HOLD_CHUNK_DELIVERIES: usize = 256;
 /// How far the index may lag behind the journal before senders are refused.
 pub const INDEX_LAG_RECORDS_MAX: usize = 100_000;
 /// Values of the index are small; what is larger is a position in the journal.
