@@ -11,4 +11,5 @@ mod house;
 mod kill;
 mod observe;
 mod read;
+mod sync;
 mod verify;

@@ -140,5 +140,5 @@ async fn sigterm_finishes_what_is_in_flight_and_sighup_is_ignored_with_a_word() 
     stream.read_to_end(&mut answer).await.unwrap();
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
-    assert!(daemon.stop().success());
+    assert!(daemon.wait().success(), "{}", daemon.log());
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::client::Client;
+use super::client::{Client, plain_text};
 use super::sender::SECRET;
 use super::{PATIENCE, wait_for};
 
@@ -149,20 +149,8 @@ impl Daemon {
 
     /// A GET on the admin listener: status and text.
     pub async fn admin(&self, path: &str) -> (u16, String) {
-        use http_body_util::{BodyExt as _, Empty};
-        let stream = tokio::net::TcpStream::connect(self.admin.unwrap()).await.unwrap();
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut send, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        tokio::spawn(connection);
-        let request =
-            http::Request::get(path).header("host", "admin").body(Empty::<bytes::Bytes>::new()).unwrap();
-        let (parts, body) = send.send_request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        (parts.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+        let (status, _, body) = plain_text(self.admin.unwrap(), "GET", path, &[], "").await;
+        (status, body)
     }
 
     /// SIGKILL: nothing is flushed, nothing is said.
@@ -174,6 +162,11 @@ impl Daemon {
     /// SIGTERM, and waits for the end.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end of a daemon that was told to stop.
+    pub fn wait(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

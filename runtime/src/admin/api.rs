@@ -241,6 +241,7 @@ fn secret_views(facts: &SourceFacts, ends: &Ends, now: Millis) -> Vec<SecretView
             fingerprint: secret.fingerprint,
             from: secret.from.clone(),
             ends,
+            demoted_at: ends.filter(|_| secret.until.is_none()).map(|at| at.minus(facts.rotation_window)),
             live,
             why: why_it_ends(facts, secret, place, ends, live),
         }
@@ -319,6 +320,7 @@ async fn stat(State(admin): State<Arc<Admin>>) -> Json<StatView> {
         started_at: admin.facts.started_at,
         listen: admin.facts.listen,
         admin: admin.facts.admin,
+        certificate: admin.facts.certificate.clone(),
         ready: unready.is_none(),
         unready,
         connections: in_flight.connections,

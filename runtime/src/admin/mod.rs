@@ -52,6 +52,9 @@ pub struct Facts {
     /// What is bound: `longshore send` asks for it where the configuration says port 0.
     pub listen: Option<SocketAddr>,
     pub admin: Option<SocketAddr>,
+    /// The certificate that the door shows, also one made for development; None: plain HTTP. By it the command
+    /// line knows that it talks to this daemon.
+    pub certificate: Option<PathBuf>,
     pub sources: BTreeMap<Name, SourceFacts>,
     pub handlers: BTreeMap<Name, HandlerFacts>,
 }
@@ -102,8 +105,10 @@ impl Admin {
         intake: Arc<Intake>,
         dispatch: Arc<Dispatch>,
         metrics: Metrics,
-        facts: Facts,
+        mut facts: Facts,
     ) -> Arc<Admin> {
+        // Whoever asks may stand in another folder.
+        facts.certificate = facts.certificate.map(|path| std::path::absolute(&path).unwrap_or(path));
         Arc::new(Admin { ledger, intake, dispatch, metrics, facts, draining: AtomicBool::new(false) })
     }
 

@@ -4,6 +4,7 @@
 //! rest. Fields are added, never renamed: scripts read them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,8 @@ pub struct SecretView {
     pub from: String,
     /// The last moment at which it is accepted; null: no end.
     pub ends: Option<Millis>,
+    /// When the daemon first saw a newer one above it.
+    pub demoted_at: Option<Millis>,
     pub live: bool,
     /// The same in words: `no end`, `ends …, 24 h after a newer one was first seen`.
     pub why: String,
@@ -101,6 +104,8 @@ pub struct StatView {
     /// What is bound, also where the configuration says port 0.
     pub listen: Option<SocketAddr>,
     pub admin: Option<SocketAddr>,
+    /// The certificate that the door shows; null: plain HTTP.
+    pub certificate: Option<PathBuf>,
     pub ready: bool,
     /// Why it is not ready.
     pub unready: Option<String>,

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::admin::{Admin, Facts, SOCKET_NAME};
 use crate::config::{self, Config, Environment, Problems, Request};
 use crate::dispatch::Dispatch;
-use crate::intake::Intake;
+use crate::intake::{Intake, Tls};
 use crate::metrics::Metrics;
 use crate::store::{self, Durability, Ledger};
 use crate::words::limits;
@@ -124,6 +124,10 @@ impl Daemon {
         let metrics = Metrics::default();
         let (sources, source_facts) = build::sources(config, environment, &ledger).await?;
         let options = build::intake_options(config)?;
+        let certificate = match &options.tls {
+            Tls::Files { cert, .. } => Some(cert.clone()),
+            Tls::Off => None,
+        };
         let intake = Intake::new(options, sources, build::routes(config), ledger.clone(), metrics.clone());
         let lanes = build::lanes(config, handlers);
         let dispatch = Arc::new(Dispatch::start(lanes, ledger.clone(), metrics.clone(), guests));
@@ -134,6 +138,7 @@ impl Daemon {
         let facts = Facts {
             started_at: Millis::now(),
             listen: Some(address_of(&door)?),
+            certificate,
             admin: admin_door.as_ref().map(address_of).transpose()?,
             sources: source_facts,
             handlers: build::handler_facts(config, handlers),

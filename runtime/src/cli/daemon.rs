@@ -41,7 +41,11 @@ impl Place {
 
     /// What starts the daemon that is meant.
     pub(super) fn run_command(&self) -> String {
-        setup::run_command(&self.files.config)
+        let command = setup::run_command(&self.files.config);
+        match &self.data_dir {
+            Some(dir) => format!("{command} --data-dir {}", dir.display()),
+            None => command,
+        }
     }
 }
 

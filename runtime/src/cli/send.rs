@@ -17,11 +17,12 @@ use super::https::{Answer, Door, Target};
 use super::payload::{self, Fill, documented_types, fresh_id};
 use super::plugin::read_data;
 use super::screen::{Screen, Tone, clean};
-use super::setup::Sender;
+use super::setup::{Sender, Signed};
 use super::table::Table;
 use super::times::{span, took};
 use super::{Ended, Result, setup};
 use crate::admin::view::StatView;
+use crate::config::Tls;
 use crate::store::{DeliveryRow, EventRow, Page, Status};
 use crate::words::event::{EventRef, Name};
 use crate::words::limits;
@@ -97,10 +98,10 @@ struct Sent {
 impl Send {
     pub(super) async fn run(self, screen: &Screen) -> Result {
         let sender = setup::sender(&self.place.files.config, &self.source)?;
-        let mut daemon = if self.no_wait { None } else { Some(self.place.connect().await?) };
-        let target = self.target(&sender, &mut daemon).await?;
+        let mut daemon = self.daemon(&sender).await?;
+        let target = self.target(&sender, daemon.as_mut()).await?;
         let mut sent = self.post_all(&sender, target, screen).await?;
-        if let Some(daemon) = &mut daemon {
+        if let Some(daemon) = daemon.as_mut().filter(|_| !self.no_wait) {
             watch(daemon, &self.source, &mut sent, self.timeout).await?;
         }
         self.show(&sent, screen)?;
@@ -108,18 +109,34 @@ impl Send {
         Ok(if well { Ended::Well } else { Ended::Badly })
     }
 
-    /// The daemon says itself where it listens; only where it is not asked does the configuration count.
-    async fn target(&self, sender: &Sender, daemon: &mut Option<Daemon>) -> Result<Target> {
-        let mut listen = sender.listen;
-        if daemon.is_none() && listen.port() == 0 {
-            *daemon = Some(self.place.connect().await?);
+    /// The daemon says itself where it listens and by which certificate it is known. It is not needed where the
+    /// configuration says both and nobody waits: then the door alone may be reachable, as in a container.
+    async fn daemon(&self, sender: &Sender) -> Result<Option<Daemon>> {
+        let server = &sender.server;
+        let must_ask = !self.no_wait || server.listen.port() == 0 || server.tls == Tls::Dev;
+        match self.place.connect().await {
+            Ok(daemon) => Ok(Some(daemon)),
+            Err(Failure::NoDaemon { .. }) if !must_ask => Ok(None),
+            Err(failure) => Err(failure),
         }
+    }
+
+    async fn target(&self, sender: &Sender, daemon: Option<&mut Daemon>) -> Result<Target> {
+        let written = match &sender.server.tls {
+            Tls::Files { cert, .. } => Some(cert.clone()),
+            Tls::Dev | Tls::Off => None,
+        };
+        let mut target = Target {
+            listen: sender.server.listen,
+            certificate: written,
+            run_command: self.place.run_command(),
+        };
         if let Some(daemon) = daemon {
             let stat: StatView = daemon.get("/stat", &Query::default()).await?;
-            listen = stat.listen.unwrap_or(listen);
+            target.listen = stat.listen.unwrap_or(target.listen);
+            target.certificate = stat.certificate;
         }
-        let run_command = self.place.run_command();
-        Ok(Target { listen, certificate: sender.certificate.clone(), run_command })
+        Ok(target)
     }
 
     async fn post_all(&self, sender: &Sender, target: Target, screen: &Screen) -> Result<Vec<Sent>> {
@@ -162,8 +179,8 @@ impl Send {
             Some(data) if self.id.is_none() && self.count == 1 => data.clone(),
             Some(data) => renamed(data, sender, &id)?,
         };
-        let signed = sender.sign(&id, &self.event_type, &body, now)?;
-        Ok(Letter { id: signed.id, event_type: signed.event_type, headers: signed.headers, body })
+        let Signed { headers, identity } = sender.sign(&id, &self.event_type, &body, now)?;
+        Ok(Letter { id: identity.id, event_type: identity.event_type, headers, body })
     }
 
     fn documented(&self, sender: &Sender, id: &str, now: Millis) -> Bytes {

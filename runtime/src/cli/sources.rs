@@ -123,6 +123,7 @@ mod tests {
             fingerprint: fingerprint(text),
             from: from.to_owned(),
             ends: None,
+            demoted_at: None,
             live,
             why: why.to_owned(),
         };

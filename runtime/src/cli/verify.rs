@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::screen::Screen;
 use super::{Ended, Result};
-use crate::verify::vectors;
+use crate::verify::vectors::judge;
 
 /// Judge recorded requests by the schemes that ship with this program.
 ///
@@ -28,14 +28,13 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) fn run(self, screen: &Screen) -> Result {
-        let text =
-            std::fs::read_to_string(&self.vectors).map_err(|e| Failure::unreadable(&self.vectors, &e))?;
-        let read: Vec<Value> = serde_json::from_str(&text).map_err(|why| {
-            Failure::failed(format!("`{}` is no JSON array of vectors: {why}", self.vectors.display()))
+        let text = std::fs::read(&self.vectors).map_err(|e| Failure::unreadable(&self.vectors, &e))?;
+        let vectors: Vec<Value> = serde_json::from_slice(&text).map_err(|e| {
+            Failure::failed(format!("`{}` is no JSON array of vectors: {e}", self.vectors.display()))
         })?;
         let mut lines = String::new();
-        for vector in &read {
-            let line = serde_json::to_string(&vectors::judge(vector)).expect("five plain fields are JSON");
+        for vector in &vectors {
+            let line = serde_json::to_string(&judge(vector)).expect("five plain fields are JSON");
             writeln!(lines, "{line}").expect("a String takes all text");
         }
         screen.data(&lines)?;

@@ -775,7 +775,8 @@ fn the_documentation_has_every_key() {
             by_section.keys().any(|other| *other == path || other.starts_with(&format!("{path}.")))
         };
         for name in names.iter().filter(|name| !is_section(name)) {
-            let documented = [format!("`{name}`"), format!(".{name}`"), format!("`{name}.KEY`"), format!("{name}:")];
+            let documented =
+                [format!("`{name}`"), format!(".{name}`"), format!("`{name}.KEY`"), format!("{name}:")];
             assert!(documented.iter().any(|form| text.contains(form.as_str())), "{section}.{name}");
             count += 1;
         }

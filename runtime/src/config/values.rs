@@ -216,7 +216,9 @@ pub(super) fn path(node: &Node<'_>) -> Result<PathBuf, String> {
 
 pub(super) fn address(node: &Node<'_>) -> Result<SocketAddr, String> {
     if let Some(port) = port_alone(node.value) {
-        return Err(format!("{port} is a port alone; type `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address"));
+        return Err(format!(
+            "{port} is a port alone; type `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address"
+        ));
     }
     let text = text(node)?;
     if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {

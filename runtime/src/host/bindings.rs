@@ -77,7 +77,7 @@ impl Guest {
         let Guest::V0_1(plugin) = self;
         let plugin = plugin.instantiate_async(&mut *store).await.map_err(Fault::Instantiate)?;
         let handler = plugin.longshore_plugin_handler();
-        let answer = handler.call_handle(store, &event.to_v0_1(budget)).await.map_err(Fault::Call)?;
+        let answer = handler.call_handle(store, &event.into_v0_1(budget)).await.map_err(Fault::Call)?;
         Ok(answer.into())
     }
 
@@ -93,7 +93,7 @@ impl Guest {
 // === values, 0.1 ===
 
 impl Event {
-    fn to_v0_1(self, budget: Duration) -> guest::Event {
+    fn into_v0_1(self, budget: Duration) -> guest::Event {
         guest::Event {
             id: self.id,
             type_: self.event_type,

@@ -333,7 +333,7 @@ mod tests {
             let shown = printable(&text, max);
             prop_assert!(shown.len() <= max);
             prop_assert!(!shown.chars().any(is_hostile));
-            if text.len() <= max && !text.chars().any(|c| is_hostile(c)) {
+            if text.len() <= max && !text.chars().any(is_hostile) {
                 prop_assert_eq!(shown, text);
             }
         }

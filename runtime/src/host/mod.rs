@@ -9,7 +9,6 @@ mod bindings;
 mod call;
 mod engine;
 mod grant;
-mod handler;
 mod http;
 mod log;
 mod plugin;
@@ -168,7 +167,13 @@ impl Default for CallLimits {
 /// A plugin with its settings and grants: what a subscription names.
 #[derive(Clone)]
 pub struct Handler {
-    inner: Arc<handler::Inner>,
+    inner: Arc<Bound>,
+}
+
+struct Bound {
+    engine: Arc<engine::Inner>,
+    plugin: Plugin,
+    grant: Arc<grant::Grant>,
 }
 
 /// What does not fit between a plugin and its grants. `key`: the field below the handler (`settings.template`).
@@ -189,7 +194,11 @@ impl Handler {
         plugin: Plugin,
         grants: Grants,
     ) -> Result<(Handler, Vec<Problem>), Vec<Problem>> {
-        handler::bind(engine, plugin, grants)
+        let engine = Arc::clone(&engine.inner);
+        let (memory_initial, network) = (plugin.inner.memory_initial, &engine.network);
+        let (grant, warnings) = grant::Grant::new(network, plugin.manifest(), memory_initial, grants)?;
+        let inner = Bound { engine, plugin, grant: Arc::new(grant) };
+        Ok((Handler { inner: Arc::new(inner) }, warnings))
     }
 
     pub fn name(&self) -> &Name {
@@ -203,6 +212,16 @@ impl Handler {
     /// waits no longer than the timeout again. Must run on the guests' runtime (`runtime`).
     pub async fn call(&self, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
         call::run(&self.inner, event, shelf, wire).await
+    }
+
+    /// The floor that `call` is measured against in `cargo xtask bench`: a fresh instance of the same component
+    /// and one call of it, without a budget, a task, a turn or a record. Not for deliveries.
+    ///
+    /// # Errors
+    /// What the guest or the engine failed with.
+    #[doc(hidden)]
+    pub async fn call_bare(&self, event: Event) -> Result<(), String> {
+        call::bare(&self.inner, event).await
     }
 }
 

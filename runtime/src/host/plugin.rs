@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use wasmtime::Engine as Wasm;
 use wasmtime::component::Component;
@@ -33,13 +33,14 @@ pub(super) fn load(engine: &Engine, path: &Path) -> Result<Plugin, Error> {
     check_magic(&bytes).map_err(plugin)?;
     let digest = Digest::of(&bytes);
     let known = || engine.inner.plugins.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(plugin) = known().get(&digest) {
-        return Ok(plugin.clone());
+    if let Some(inner) = known().get(&digest).and_then(Weak::upgrade) {
+        return Ok(Plugin { inner });
     }
-    let inner = on_a_thread(Arc::clone(&engine.inner), bytes, digest).map_err(plugin)?;
-    let plugin = Plugin { inner: Arc::new(inner) };
-    known().insert(digest, plugin.clone());
-    Ok(plugin)
+    let inner = Arc::new(on_a_thread(Arc::clone(&engine.inner), bytes, digest).map_err(plugin)?);
+    let mut known = known();
+    known.retain(|_, plugin| plugin.strong_count() > 0);
+    known.insert(digest, Arc::downgrade(&inner));
+    Ok(Plugin { inner })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -100,12 +100,15 @@ impl Draft {
         if prefix.len() > limits::SHELF_KEY_BYTES_MAX {
             return Err(Error::TooLarge);
         }
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         let limit = limit.min(limits::SHELF_LIST_MAX);
         let mut keys = BTreeSet::new();
         let mut from = after.map(str::to_owned);
         // The shelf is known up to here; None: to its end.
-        let mut horizon = None;
-        while limit > 0 {
+        let mut horizon;
+        loop {
             let page = self.page(prefix, from.as_deref(), limit).await?;
             horizon = (page.len() >= limit as usize).then(|| page.last().cloned()).flatten();
             keys.extend(page.into_iter().filter(|key| self.txn.writes.get(key) != Some(&ShelfWrite::Delete)));

@@ -93,7 +93,10 @@ impl Run {
         let grants = self.grants(&plugin, screen)?;
         let (handler, warnings) = Handler::bind(&engine, plugin, grants).map_err(|problems| {
             let told: Vec<_> = problems.iter().map(|p| format!("{}: {}", p.key, p.message)).collect();
-            Failure::failed(told.join("\n"))
+            Failure::failed_so(
+                told.join("\n"),
+                "longshore plugin run --help, for --setting, --secret and --grant",
+            )
         })?;
         for warning in warnings {
             screen.say(&format!("{}: {}", clean(&warning.key), clean(&warning.message)));

@@ -24,17 +24,12 @@ use self::trace::Trace;
 use super::bindings::{Answer, Fault, Guest};
 use super::grant::Grant;
 use super::log::{Stdio, Stream};
-use super::{Called, Event, Manifest, Shelf, ShelfFuture, Wire, engine, handler, http, shelf};
+use super::{Bound, Called, Event, Manifest, Shelf, ShelfFuture, Wire, engine, http, shelf};
 use crate::words::attempt::Outcome;
 use crate::words::limits;
 use crate::words::shelf::{ShelfRead, ShelfTxn};
 
-pub(super) async fn run(
-    handler: &Arc<handler::Inner>,
-    event: Event,
-    shelf: Arc<dyn Shelf>,
-    wire: Wire,
-) -> Called {
+pub(super) async fn run(handler: &Arc<Bound>, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
     let grant = &handler.grant;
     let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
     let Some(permit) = handler.engine.permit(grant.limits.timeout).await else {
@@ -72,7 +67,7 @@ struct Finished {
 }
 
 async fn attempt(
-    handler: Arc<handler::Inner>,
+    handler: Arc<Bound>,
     event: Event,
     shelf: Arc<dyn Shelf>,
     wire: Wire,
@@ -99,6 +94,19 @@ async fn attempt(
         outcome,
         memory_bytes: state.budget.used as u64,
         shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() },
+    }
+}
+
+pub(super) async fn bare(handler: &Bound, event: Event) -> Result<(), String> {
+    let (engine, grant) = (&handler.engine, &handler.grant);
+    let deadline = Instant::now() + grant.limits.timeout;
+    let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
+    let state = State::new(Arc::clone(grant), Arc::new(NoShelf), Wire::Dry, deadline, trace);
+    let mut store = Store::new(&engine.wasm, state);
+    store.set_epoch_deadline(u64::from(u32::MAX));
+    match handler.plugin.inner.guest.handle(&mut store, event, grant.limits.timeout).await {
+        Ok(_) => Ok(()),
+        Err(Fault::Instantiate(error) | Fault::Call(error)) => Err(format!("{error:#}")),
     }
 }
 

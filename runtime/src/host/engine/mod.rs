@@ -8,7 +8,7 @@ mod ticker;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
@@ -18,7 +18,7 @@ use self::cache::Cache;
 use self::ticker::Ticker;
 use super::call::State;
 use super::http::Network;
-use super::{Error, Options, Plugin, bindings};
+use super::{Error, Options, bindings, plugin};
 use crate::words::digest::Digest;
 use crate::words::limits;
 
@@ -29,8 +29,8 @@ pub(super) struct Inner {
     /// In front of the pool: a full pool is a queue, never a plugin's failure.
     pub(super) instances: Arc<Semaphore>,
     pub(super) cache: Option<Cache>,
-    /// Plugins by digest, so that two handlers of one plugin compile and describe it once.
-    pub(super) plugins: Mutex<HashMap<Digest, Plugin>>,
+    /// Plugins in use, by digest: two handlers of one plugin compile and describe it once.
+    pub(super) plugins: Mutex<HashMap<Digest, Weak<plugin::Inner>>>,
     pub(super) network: Network,
 }
 

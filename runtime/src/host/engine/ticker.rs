@@ -51,6 +51,13 @@ impl Ticker {
     }
 }
 
+impl Ticker {
+    #[cfg(test)]
+    pub(in crate::host) fn is_parked(&self) -> bool {
+        self.shared.parked.load(Ordering::SeqCst)
+    }
+}
+
 impl Shared {
     /// Waits for the next tick; false where the engine is gone.
     fn wait(&self) -> bool {

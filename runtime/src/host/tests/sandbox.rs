@@ -113,6 +113,20 @@ fn loops_end_though_all_threads_loop() {
 }
 
 #[test]
+fn the_clock_sleeps_while_nobody_is_called_and_wakes_in_time() {
+    let engine = Engine::new(Options { cache: None, instances_max: 1 }).unwrap();
+    let mut setup = Setup::new("loop").limits(|l| l.timeout = SHORT);
+    setup.engine = engine.clone();
+    let looping = setup.bind();
+    while !engine.inner.ticker.is_parked() {
+        std::thread::yield_now();
+    }
+    on_guests(async {
+        assert_eq!(failure(&call(&looping).await).0, ErrorKind::Timeout);
+    });
+}
+
+#[test]
 fn an_instance_is_waited_for_and_given_back() {
     on_guests(async {
         let engine = Engine::new(Options { cache: None, instances_max: 1 }).unwrap();
