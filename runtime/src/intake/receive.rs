@@ -82,6 +82,7 @@ async fn webhook(
     let response = match answer {
         Ok(receipt) => door.accepted(&receipt, &intake.metrics),
         Err(refused) => {
+            begun.was_refused();
             intake.note(Some(&door), &refused, address);
             refused.answer(version)
         }
@@ -96,7 +97,8 @@ async fn nobody(
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Response {
-    let _begun = connection.pulse.begin();
+    let begun = connection.pulse.begin();
+    begun.was_refused();
     let address = client_address(request.headers(), connection.peer, intake.options.behind_proxy);
     let refused = Refused::UnknownPath(shown(request.uri().path()));
     intake.note(None, &refused, address);
