@@ -183,7 +183,7 @@ impl Intake {
         verified: &Verified,
         event: NewEvent,
     ) -> Result<Receipt, Refused> {
-        let headers = read.stored_headers();
+        let headers = read.stored_headers(|name| door.source.scheme.carries_secret(name));
         let accept = Accept {
             source: door.source.name.clone(),
             received_at: read.received_at,
