@@ -21,9 +21,12 @@ pub mod host;
 pub mod store;
 
 // Flows.
+pub mod admin;
 pub mod dispatch;
 pub mod intake;
 pub mod metrics;
 
 // Assembly.
+pub mod app;
+pub mod cli;
 pub mod config;

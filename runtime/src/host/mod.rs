@@ -1,7 +1,21 @@
 //! The host: runs a handler's WASM component in a sandbox, one fresh instance for each attempt. The room's face.
 //!
+//! Read `call` first: it is the sandbox. `grant` says what a handler may touch, `http` is its only way out, `shelf`
+//! its only memory, `plugin` how its component is loaded, `engine` what all of them share.
+//!
 //! What is not here: when to run (dispatch), what is kept (store), what the operator wrote (config).
-#![allow(clippy::todo, unused_variables)]
+
+mod bindings;
+mod call;
+mod engine;
+mod grant;
+mod http;
+mod log;
+mod plugin;
+mod settings;
+mod shelf;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +34,9 @@ use crate::words::time::Millis;
 
 /// One per process: compiler, pool, epoch ticker, linkers.
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    inner: Arc<engine::Inner>,
+}
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -32,33 +48,48 @@ pub struct Options {
 
 impl Engine {
     pub fn new(options: Options) -> Result<Engine, Error> {
-        todo!()
+        Ok(Engine { inner: Arc::new(engine::Inner::new(&options)?) })
     }
 
     /// Reads, checks, compiles (or takes from the cache) and describes a plugin. Blocking.
     pub fn load(&self, path: &Path) -> Result<Plugin, Error> {
-        todo!()
+        plugin::load(self, path)
     }
+}
+
+/// The runtime that `Handler::call` runs on, apart from the one that answers senders: a looping guest keeps a
+/// thread busy until the next tick.
+///
+/// Tokio's defaults are right for it: a guest that yields goes behind everything that is ready, and sockets are
+/// looked at after each round. A smaller `event_interval` would put the yielding guest in front again.
+pub fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name("guest")
+        .enable_all()
+        .build()
 }
 
 /// A component that loads: its digest, its manifest, its imports.
 #[derive(Clone)]
-pub struct Plugin {}
+pub struct Plugin {
+    inner: Arc<plugin::Inner>,
+}
 
 impl Plugin {
     pub fn digest(&self) -> Digest {
-        todo!()
+        self.inner.digest
     }
     pub fn manifest(&self) -> &Manifest {
-        todo!()
+        &self.inner.manifest
     }
     /// `0.1`
     pub fn contract(&self) -> &str {
-        todo!()
+        &self.inner.contract
     }
     /// Interfaces it imports, ours and WASI's.
     pub fn imports(&self) -> &[String] {
-        todo!()
+        &self.inner.imports
     }
 }
 
@@ -134,7 +165,16 @@ impl Default for CallLimits {
 }
 
 /// A plugin with its settings and grants: what a subscription names.
-pub struct Handler {}
+#[derive(Clone)]
+pub struct Handler {
+    inner: Arc<Bound>,
+}
+
+struct Bound {
+    engine: Arc<engine::Inner>,
+    plugin: Plugin,
+    grant: Arc<grant::Grant>,
+}
 
 /// What does not fit between a plugin and its grants. `key`: the field below the handler (`settings.template`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,26 +187,41 @@ pub struct Problem {
 
 impl Handler {
     /// # Errors
-    /// All problems at once: a required setting missing, an origin wanted and not granted, a secret bound to
+    /// All problems at once: a required setting missing, no wanted origin granted (see `grant`), a secret bound to
     /// an origin that is not granted, … Warnings alone do not fail; they are in the second value.
     pub fn bind(
         engine: &Engine,
         plugin: Plugin,
         grants: Grants,
     ) -> Result<(Handler, Vec<Problem>), Vec<Problem>> {
-        todo!()
+        let engine = Arc::clone(&engine.inner);
+        let (memory_initial, network) = (plugin.inner.memory_initial, &engine.network);
+        let (grant, warnings) = grant::Grant::new(network, plugin.manifest(), memory_initial, grants)?;
+        let inner = Bound { engine, plugin, grant: Arc::new(grant) };
+        Ok((Handler { inner: Arc::new(inner) }, warnings))
     }
 
     pub fn name(&self) -> &Name {
-        todo!()
+        &self.inner.grant.handler
     }
     pub fn plugin(&self) -> &Plugin {
-        todo!()
+        &self.inner.plugin
     }
 
-    /// Runs one attempt to its end, always within its timeout. Must run on the guests' runtime.
+    /// Runs one attempt to its end, always within its timeout, counted from when an instance is free; for that it
+    /// waits no longer than the timeout again. Must run on the guests' runtime (`runtime`).
     pub async fn call(&self, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
-        todo!()
+        call::run(&self.inner, event, shelf, wire).await
+    }
+
+    /// The floor that `call` is measured against in `cargo xtask bench`: a fresh instance of the same component
+    /// and one call of it, without a budget, a task, a turn or a record. Not for deliveries.
+    ///
+    /// # Errors
+    /// What the guest or the engine failed with.
+    #[doc(hidden)]
+    pub async fn call_bare(&self, event: Event) -> Result<(), String> {
+        call::bare(&self.inner, event).await
     }
 }
 

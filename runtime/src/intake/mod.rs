@@ -1,14 +1,24 @@
 //! Intake: the door. Reads a request, and answers it only when the ledger has it. The room's face.
-#![allow(clippy::todo, unused_variables)]
+//!
+//! ```text
+//! serve       sockets: accept, TLS, drain
+//! connection  one connection's times: slow headers, idle, stalled, lingering
+//! receive     the straight line: read, verify, identify, route, accept, answer
+//! read        the exact bytes and headers, capped; budget and rate bound them
+//! refusal     the table of everything that is not a 200; remembered keeps the last of them
+//! tls         the certificate, read again when it changes
+//! ```
+//!
+//! Not here: what a signature is (`verify`), who wants an event (`route`), what is safe (`store`), and any plugin.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -16,15 +26,35 @@ use crate::route;
 use crate::store::Ledger;
 use crate::verify;
 use crate::words::event::Name;
+use crate::words::limits::BODIES_IN_FLIGHT_BYTES_MAX;
 use crate::words::time::Millis;
+
+mod budget;
+mod connection;
+mod rate;
+mod read;
+mod receive;
+mod refusal;
+mod remembered;
+mod serve;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+
+use budget::Bodies;
+use receive::Door;
+use remembered::Remembered;
 
 /// What the door needs of the configuration.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub tls: Tls,
+    /// A proxy of ours is in front: the last hop of its `X-Forwarded-For` is the sender's address.
+    pub behind_proxy: bool,
     pub body_bytes_max: usize,
     pub connections_max: usize,
     pub requests_max: usize,
+    /// This and the next are cut short where an answer would be due before they end.
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub drain: Duration,
@@ -43,7 +73,7 @@ pub enum Tls {
 /// One configured sender.
 pub struct Source {
     pub name: Name,
-    /// Exact path, as `/webhooks/sendpilot`.
+    /// Exact path, as `/webhooks/sendpilot`; no two enabled sources have the same.
     pub path: String,
     /// A disabled source answers as an unknown path, and the operator sees why.
     pub enabled: bool,
@@ -58,7 +88,19 @@ pub struct Source {
 }
 
 /// Everything between the socket and the ledger.
-pub struct Intake {}
+pub struct Intake {
+    options: Options,
+    sources: BTreeMap<Name, Arc<Source>>,
+    doors: BTreeMap<Name, Arc<Door>>,
+    /// Refusals that belong to no source.
+    elsewhere: Remembered,
+    routes: route::Table,
+    ledger: Ledger,
+    metrics: Metrics,
+    connections: Arc<Semaphore>,
+    requests: Semaphore,
+    bodies: Bodies,
+}
 
 /// One refused request, for `sources show`.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -67,6 +109,7 @@ pub struct Refusal {
     pub address: String,
     /// Slug of the table in `refusal`.
     pub reason: String,
+    /// 0: the connection was closed without an answer.
     pub status: u16,
     /// The operator's sentence.
     pub detail: String,
@@ -80,16 +123,44 @@ impl Intake {
         ledger: Ledger,
         metrics: Metrics,
     ) -> Arc<Intake> {
-        todo!()
+        let sources: BTreeMap<Name, Arc<Source>> =
+            sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
+        let door = |source: &Arc<Source>| Arc::new(Door::new(Arc::clone(source), Instant::now()));
+        let doors = sources.iter().map(|(name, source)| (name.clone(), door(source))).collect();
+        Arc::new(Intake {
+            connections: Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS))),
+            requests: Semaphore::new(options.requests_max.min(Semaphore::MAX_PERMITS)),
+            bodies: Bodies::new(BODIES_IN_FLIGHT_BYTES_MAX),
+            elsewhere: Remembered::default(),
+            options,
+            sources,
+            doors,
+            routes,
+            ledger,
+            metrics,
+        })
     }
 
     pub fn sources(&self) -> &BTreeMap<Name, Arc<Source>> {
-        todo!()
+        &self.sources
     }
 
     /// The last refusals of a source, newest first.
     pub fn refusals(&self, source: &Name) -> Vec<Refusal> {
-        todo!()
+        self.doors.get(source).map_or_else(Vec::new, |door| door.remembered.last())
+    }
+
+    /// The last refusals that belong to no source, newest first: unknown paths, slow headers, handshakes.
+    pub fn refusals_elsewhere(&self) -> Vec<Refusal> {
+        self.elsewhere.last()
+    }
+
+    pub fn in_flight(&self) -> InFlight {
+        InFlight {
+            connections: taken(self.options.connections_max, &self.connections),
+            requests: taken(self.options.requests_max, &self.requests),
+            body_bytes: self.bodies.in_flight(),
+        }
     }
 
     /// Serves until `stop` is cancelled, then drains: no new connections, requests in flight end within
@@ -98,8 +169,19 @@ impl Intake {
     /// # Errors
     /// Where the certificate cannot be read at start.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
-        todo!()
+        serve::serve(self, listener, stop).await
     }
+
+    /// Where a disabled source has the path of an enabled one, the enabled one has it.
+    fn doors_by_path(&self) -> BTreeMap<&str, &Arc<Door>> {
+        let (enabled, disabled): (Vec<_>, Vec<_>) = self.doors.values().partition(|door| door.source.enabled);
+        let doors = disabled.into_iter().chain(enabled);
+        doors.map(|door| (door.source.path.as_str(), door)).collect()
+    }
+}
+
+fn taken(max: usize, semaphore: &Semaphore) -> usize {
+    max.min(Semaphore::MAX_PERMITS) - semaphore.available_permits()
 }
 
 /// Connections now open, requests and body bytes in flight; for metrics.
@@ -115,6 +197,3 @@ pub enum Error {
     #[error("certificate `{path}`: {why}")]
     Certificate { path: PathBuf, why: String },
 }
-
-#[allow(dead_code)]
-fn _unused(_: SocketAddr) {}

@@ -1,35 +1,92 @@
 //! The ledger: nothing leaves here as safe before it is on disk.
-#![allow(clippy::todo, unused_variables)]
+//!
+//! Top-down: what the door needs, what a lane needs, what a handler's shelf needs, what the operator needs. Each
+//! is a few lines; the rooms behind it keep the promise.
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
+use tokio::sync::{mpsc, oneshot};
+
+use super::codec::Begun;
+use super::core::Core;
+use super::journal::disk::Real;
+use super::open::{Opened, Tuning, open};
+use super::retention::blocking;
+use super::shelf::{Entry, list, listing_range};
+use super::writer::Job;
 use super::*;
+use crate::words::limits::ANNOUNCEMENTS_MAX;
 use crate::words::shelf::ShelfRead;
 
 /// Cheap to clone. Dropping the last clone without `close` is a crash as far as the files are concerned.
 #[derive(Clone)]
-pub struct Ledger {}
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Ledger {
     /// Locks the directory, recovers the journal, opens or rebuilds the index. Blocking; call it off the runtime.
     ///
     /// # Errors
-    /// `Locked`, `Damaged`, `UnknownKind`, `Io`, `Index`.
+    /// `Directory`, `Locked`, `Damaged`, `UnknownKind`, `Io`, `Index`.
     pub fn open(options: Options, now: Millis) -> Result<(Ledger, Recovery), Error> {
-        todo!()
+        Ledger::open_on(options, Arc::new(Real), now)
     }
+
+    /// The same, with the journal on another disk than the system's: for tests that hold a sync back.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_on(
+        options: Options,
+        disk: Arc<dyn journal::Disk>,
+        now: Millis,
+    ) -> Result<(Ledger, Recovery), Error> {
+        Ledger::open_tuned(options, Tuning::default(), disk, now)
+    }
+
+    pub(super) fn open_tuned(
+        options: Options,
+        tuning: Tuning,
+        disk: Arc<dyn journal::Disk>,
+        now: Millis,
+    ) -> Result<(Ledger, Recovery), Error> {
+        let (Opened { core, writer }, recovery) = open(options, tuning, disk, now)?;
+        Ok((Ledger { inner: Arc::new(Inner { core, writer: Mutex::new(Some(writer)) }) }, recovery))
+    }
+
+    // === accept ===
 
     /// Durable when it returns. A second copy waits for the first one's sync and shares its answer.
     /// Cancel-safe: a caller that stops waiting changes nothing about what is written.
+    ///
+    /// # Errors
+    /// Nothing of the request was kept; the sender is to come back.
     pub async fn accept(&self, accept: Accept) -> Result<Receipt, Refused> {
-        todo!()
+        super::accept::accept(self.core(), accept).await
     }
 
+    /// None while accepts can be expected to succeed; else why not. Cheap: readiness and every request ask it.
+    pub fn refusing(&self) -> Option<Refused> {
+        self.core().health.refusing()
+    }
+
+    // === lanes ===
+
     /// Newly durable open deliveries, in order of acceptance, bounded: one that finds the channel full is
-    /// not lost, it waits in the index, where `due` finds it. One receiver; a second call replaces it.
+    /// not lost, it waits in the index, where `due` finds it. Also those that the operator retried, or that were
+    /// resumed. One receiver; a second call replaces it.
     pub fn announcements(&self) -> mpsc::Receiver<OpenDelivery> {
-        todo!()
+        let (send, receive) = mpsc::channel(ANNOUNCEMENTS_MAX);
+        *self.core().announce.lock().unwrap_or_else(PoisonError::into_inner) = Some(send);
+        receive
     }
 
     /// Open deliveries of a handler due at or before `until`, by due time, at most `limit`. `skip` names those
@@ -39,21 +96,26 @@ impl Ledger {
         handler: &Name,
         until: Millis,
         limit: usize,
-        skip: &std::collections::HashSet<DeliveryId>,
+        skip: &HashSet<DeliveryId>,
     ) -> Result<Vec<OpenDelivery>, Error> {
-        todo!()
+        deliveries::due(self.core(), handler, until, limit, skip)
     }
 
     /// The earliest due time among a handler's open deliveries, whatever it is.
     pub async fn next_due(&self, handler: &Name) -> Result<Option<Millis>, Error> {
-        todo!()
+        deliveries::next_due(self.core(), handler)
     }
 
+    /// # Errors
+    /// `NoSuchEvent` where it was never there or was dropped.
     pub async fn event(&self, event: EventRef) -> Result<StoredEvent, Error> {
-        todo!()
+        deliveries::event(self.core(), event)?.ok_or(Error::NoSuchEvent(event))
     }
 
     /// Written and durable before the handler is called. `number`: as history counts attempts.
+    ///
+    /// # Errors
+    /// `WrongState` where the delivery is not open any more, or this attempt was settled already: it is not called.
     pub async fn begin(
         &self,
         delivery: &DeliveryId,
@@ -61,16 +123,49 @@ impl Ledger {
         plugin: Digest,
         now: Millis,
     ) -> Result<(), Error> {
-        todo!()
+        deliveries::begin(self.core(), Begun::new(delivery, number, plugin, now)).await
     }
 
     /// Durable when it returns `Written`. Shelf writes and verdict take effect together.
     pub async fn settle(&self, settle: Settle, now: Millis) -> Result<Settled, Error> {
-        todo!()
+        deliveries::settle(self.core(), settle, now).await
     }
 
+    /// Parks an open delivery without an attempt: three begun in a row never ended.
+    pub async fn park(&self, delivery: &DeliveryId, reason: &str, now: Millis) -> Result<(), Error> {
+        deliveries::park(self.core(), delivery.clone(), reason.to_owned(), now).await
+    }
+
+    /// Open deliveries for which `wanted(subscription, handler)` says no become held, held ones for which it says
+    /// yes become open. Called at start, before any lane runs. Returns (held, resumed).
+    pub async fn hold_unwanted(
+        &self,
+        wanted: impl Fn(&Name, &Name) -> Result<(), String> + Send + 'static,
+        now: Millis,
+    ) -> Result<(u64, u64), Error> {
+        let wanted = Mutex::new(wanted);
+        let wanted = move |subscription: &Name, handler: &Name| {
+            wanted.lock().unwrap_or_else(PoisonError::into_inner)(subscription, handler)
+        };
+        deliveries::hold_unwanted(self.core(), Arc::new(wanted), now).await
+    }
+
+    // === shelves ===
+
     pub async fn shelf_get(&self, handler: &Name, key: &str, now: Millis) -> Result<ShelfRead, Error> {
-        todo!()
+        let now = self.core().clock.expiry(now);
+        // A value that is copied forward while it is read is found the second time.
+        for last in [false, true] {
+            let entry = self.core().get(&keys::shelf(handler, key))?;
+            let entry = entry.map(|value| Entry::decode(&value)).transpose()?;
+            let Some(entry) = entry.filter(|entry| entry.is_live(now)) else { break };
+            match entry.value(&self.core().segments, key) {
+                Ok(value) => return Ok(ShelfRead { value: Some(value), version: entry.version }),
+                Err(error) if last => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(ShelfRead::default())
     }
 
     pub async fn shelf_list(
@@ -81,32 +176,21 @@ impl Ledger {
         limit: u32,
         now: Millis,
     ) -> Result<Vec<String>, Error> {
-        todo!()
+        let now = self.core().clock.expiry(now);
+        list(self.core().scan(listing_range(handler, prefix, after), false), limit, now)
     }
 
     /// Bytes of keys and values on a handler's shelf.
     pub async fn shelf_bytes(&self, handler: &Name) -> Result<u64, Error> {
-        todo!()
+        let bytes = self.core().get(&keys::shelf_size(handler))?;
+        bytes.map_or(Ok(0), |value| keys::number_in(&value, 0))
     }
 
-    /// Open deliveries for which `wanted` says no become held, held ones for which it says yes become open.
-    /// Called at start, before any lane runs. Returns (held, resumed).
-    pub async fn hold_unwanted(
-        &self,
-        wanted: impl Fn(&Name, &Name) -> Result<(), String> + Send + 'static,
-        now: Millis,
-    ) -> Result<(u64, u64), Error> {
-        todo!()
-    }
-
-    /// Parks an open delivery without an attempt: three begun in a row never ended.
-    pub async fn park(&self, delivery: &DeliveryId, reason: &str, now: Millis) -> Result<(), Error> {
-        todo!()
-    }
+    // === the operator ===
 
     /// The operator's word. `Retry` makes any delivery open and due now; `Cancel` ends one that is not ended.
     pub async fn rule(&self, delivery: &DeliveryId, ruling: Ruling, now: Millis) -> Result<(), Error> {
-        todo!()
+        deliveries::rule(self.core(), delivery.clone(), ruling, now).await
     }
 
     /// When the daemon first saw each secret below a newer one, `fingerprints` newest first. The first has none.
@@ -117,42 +201,66 @@ impl Ledger {
         fingerprints: &[Fingerprint],
         now: Millis,
     ) -> Result<Vec<Option<Millis>>, Error> {
-        todo!()
+        secrets::seen(self.core(), source, fingerprints, now).await
     }
 
     /// Ends deliveries older than `open_age_max`, drops history by age and size, frees segments. Returns what it did.
     pub async fn retain(&self, now: Millis) -> Result<Retained, Error> {
-        todo!()
+        retention::retain(self.core(), now).await
     }
 
+    // === history ===
+
     pub async fn events(&self, filter: EventFilter) -> Result<Page<EventRow>, Error> {
-        todo!()
+        let core = self.core().clone();
+        blocking(move || history::events(&core, &filter)).await
     }
 
     pub async fn event_row(&self, event: EventRef) -> Result<Option<EventRow>, Error> {
-        todo!()
+        let core = self.core().clone();
+        blocking(move || history::event_row(&core, event)).await
     }
 
     pub async fn deliveries(&self, filter: DeliveryFilter) -> Result<Page<DeliveryRow>, Error> {
-        todo!()
+        let core = self.core().clone();
+        blocking(move || history::deliveries(&core, &filter)).await
     }
 
     pub async fn delivery(&self, delivery: &DeliveryId) -> Result<Option<DeliveryHistory>, Error> {
-        todo!()
+        let (core, delivery) = (self.core().clone(), delivery.clone());
+        blocking(move || history::delivery(&core, &delivery)).await
     }
 
     pub fn stat(&self) -> Stat {
-        todo!()
+        self.core().stat()
     }
 
-    /// None while accepts can be expected to succeed; else why not. Cheap: readiness and every request ask it.
-    pub fn refusing(&self) -> Option<Refused> {
-        todo!()
-    }
+    // === the end ===
 
     /// Stops taking records, syncs what is queued, brings the index up to date and marks a clean stop.
     pub async fn close(&self) -> Result<(), Error> {
-        todo!()
+        self.core().health.close();
+        let (reply, closed) = oneshot::channel();
+        if !self.core().queue.close(Job::Close(reply)) {
+            return Ok(());
+        }
+        closed.await.unwrap_or_else(|_| Err(self.core().stopped_error()))
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+}
+
+impl Drop for Inner {
+    /// Threads end without a mark; files are let go of when they have.
+    fn drop(&mut self) {
+        self.core.queue.abandon();
+        self.core.stop_indexer();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the thread of the journal panicked");
+        }
     }
 }
 

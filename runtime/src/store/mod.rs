@@ -16,9 +16,30 @@ use crate::words::secret::Fingerprint;
 use crate::words::shelf::ShelfTxn;
 use crate::words::time::Millis;
 
+mod accept;
+mod claims;
+mod codec;
+mod core;
+mod deliveries;
+mod health;
+mod history;
+mod index;
+pub mod journal;
+mod keys;
 pub mod ledger;
+mod open;
+mod retention;
+mod rows;
+mod secrets;
+mod shelf;
+mod stage;
+mod view;
+mod writer;
 
-pub use ledger::Ledger;
+#[cfg(test)]
+mod tests;
+
+pub use ledger::{Ledger, Retained};
 
 /// How the ledger is opened. All from the configuration; the store asks for nothing else.
 #[derive(Clone, Debug)]
@@ -129,7 +150,7 @@ pub enum Refused {
     SizeCap,
     #[error("the index lags {records} records behind the journal")]
     IndexLag { records: usize },
-    #[error("the journal failed: {0}; restart the daemon once the disk is well")]
+    #[error("the store failed: {0}; restart the daemon once the disk is well")]
     Failed(String),
     #[error("the store is closing")]
     Closing,
@@ -148,12 +169,20 @@ pub enum Error {
         "`{0}` holds a record of kind {1}, which this version does not know; start the newer longshore again"
     )]
     UnknownKind(PathBuf, u8),
+    #[error("the data directory `{0}` {1}")]
+    Directory(PathBuf, String),
     #[error("the index failed: {0}")]
     Index(String),
-    #[error("the journal failed: {0}; restart the daemon once the disk is well")]
+    #[error("the disk is full ({0}); free some space")]
+    DiskFull(String),
+    #[error("the store failed: {0}; restart the daemon once the disk is well")]
     Failed(String),
+    #[error("the cursor `{0}` is not one; take it from `next` of the page before")]
+    BadCursor(String),
     #[error("no delivery `{0}`; `longshore deliveries list` prints them")]
     NoSuchDelivery(DeliveryId),
+    #[error("no event `{0}`; `longshore events list` prints them")]
+    NoSuchEvent(EventRef),
     #[error("delivery `{0}` is {1}, so this does not apply")]
     WrongState(DeliveryId, Status),
     #[error("the store is closing")]
@@ -204,8 +233,9 @@ pub struct OpenDelivery {
     pub id: DeliveryId,
     pub handler: Name,
     pub due: Millis,
+    /// From when the time to give up counts: acceptance, or the operator's last `retry`.
     pub accepted_at: Millis,
-    /// Attempts that ended; the next one is this plus one, plus `begun_without_end`.
+    /// Attempts that are over; the next one is this plus one, plus `begun_without_end`. Never counts back.
     pub attempts: u32,
     pub begun_without_end: u32,
 }

@@ -155,7 +155,8 @@ impl Signature {
 
 impl Items {
     fn of<'t>(&'t self, text: &'t str) -> impl Iterator<Item = &'t str> {
-        split(text, &self.separator)
+        // Nothing between two separators is no item: two spaces separate as one does.
+        split(text, &self.separator).filter(|item| !item.is_empty())
     }
 
     fn wants(&self, key: &str) -> bool {
@@ -165,7 +166,7 @@ impl Items {
 
 /// Proxies that fold header lines put a space after a comma; it belongs to no item.
 fn split<'t>(text: &'t str, separator: &'t str) -> impl Iterator<Item = &'t str> {
-    text.split(separator).map(|item| item.trim_matches([' ', '\t'])).filter(|item| !item.is_empty())
+    text.split(separator).map(|item| item.trim_matches([' ', '\t']))
 }
 
 impl Encoding {
@@ -314,6 +315,16 @@ mod tests {
         }
         let any = signature_of_any_key();
         assert_eq!(found(&any, &format!("t=17,a={ZEROS},b={ONES}")), (2, Some("17".into())));
+    }
+
+    #[test]
+    fn an_empty_item_counts_only_where_positions_do() {
+        let bare = Items { separator: " ".into(), assign: None, key: None };
+        let list = signature(Format::List(bare), None);
+        assert_eq!(read(&list, &[("x-sig", &format!("{ZEROS}  {ONES} "))]).unwrap().seen, 2);
+        let positional = signature(Format::Positional { separator: ",".into() }, Some("0"));
+        assert_eq!(found(&positional, &format!("17,,{ZEROS}")), (1, Some("17".into())));
+        assert_eq!(found(&positional, &format!(",17,{ZEROS}")), (1, Some("".into())));
     }
 
     fn signature_of_any_key() -> Signature {

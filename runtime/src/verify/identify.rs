@@ -118,7 +118,7 @@ impl Finding<'_, '_> {
 
     /// The first that yields a scalar. An empty text names nothing.
     fn first(&mut self, lookups: &[Lookup]) -> Option<String> {
-        lookups.iter().find_map(|lookup| self.look(lookup)).filter(|text| !text.is_empty())
+        lookups.iter().find_map(|lookup| self.look(lookup))
     }
 
     fn look(&mut self, lookup: &Lookup) -> Option<String> {

@@ -165,6 +165,7 @@ impl Scheme {
     ///
     /// # Errors
     /// Where the scheme cannot sign (the signature travels in the body, a value is not to be had).
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, each of another kind")]
     pub fn sign(
         &self,
         secret: &Secret,

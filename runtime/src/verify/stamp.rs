@@ -82,10 +82,8 @@ impl Unit {
         match self {
             Unit::Seconds => digits(text, 1..=11).map(Millis::from_seconds),
             Unit::Millis => digits(text, 12..=14).map(Millis),
-            Unit::Rfc3339 if is_rfc3339(text) => millis(text.parse().ok()?),
-            Unit::HttpDate if is_http_date(text) => {
-                millis(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?)
-            }
+            Unit::Rfc3339 if is_rfc3339(text) => Millis::from_rfc3339(text),
+            Unit::HttpDate if is_http_date(text) => Millis::from_http_date(text),
             Unit::Rfc3339 | Unit::HttpDate => None,
         }
     }
@@ -96,7 +94,7 @@ impl Unit {
             Unit::Seconds => Ok((at.0 / 1000).to_string()),
             Unit::Millis => Ok(at.0.to_string()),
             Unit::Rfc3339 => Ok(at.to_string()),
-            Unit::HttpDate => http_date(at).map_err(|error| error.to_string()),
+            Unit::HttpDate => at.to_http_date().ok_or_else(|| "the time is beyond the year 9999".into()),
         }
     }
 
@@ -121,16 +119,6 @@ impl Unit {
 fn digits(text: &str, lengths: std::ops::RangeInclusive<usize>) -> Option<u64> {
     let is_plain = lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     if is_plain { text.parse().ok() } else { None }
-}
-
-/// None: before 1970.
-fn millis(timestamp: jiff::Timestamp) -> Option<Millis> {
-    u64::try_from(timestamp.as_millisecond()).ok().map(Millis)
-}
-
-fn http_date(at: Millis) -> Result<String, jiff::Error> {
-    let timestamp = jiff::Timestamp::from_millisecond(i64::try_from(at.0).unwrap_or(i64::MAX))?;
-    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp)
 }
 
 /// `2026-11-24T06:48:55`, then a fraction of at most nine digits or none, then `Z` or `+01:00`.

@@ -172,6 +172,22 @@ fn the_secret_that_matched_and_the_time_are_recorded() {
 }
 
 #[test]
+fn the_good_signature_and_its_secret_may_stand_anywhere() {
+    let scheme = scheme_of("sendpilot");
+    let right = sign(&scheme, SECRET, b"{}", NOW)[0].1.split_once("s=").unwrap().1.to_owned();
+    for at in 0..3 {
+        let mut signatures = vec!["00".repeat(32), "11".repeat(32)];
+        signatures.insert(at, right.clone());
+        let value = format!("t=1790000000,s={}", signatures.join(",s="));
+        let mut keys = vec![key(&scheme, "other"), key(&scheme, "another")];
+        keys.insert(at, key(&scheme, SECRET));
+        let lines = [("Webhook-Signature".to_owned(), value)];
+        let verified = verify_with(&scheme, &keys, &lines, b"{}", NOW).unwrap();
+        assert_eq!(verified.secret(), Secret::new(SECRET).fingerprint(), "{at}");
+    }
+}
+
+#[test]
 fn an_ended_secret_is_not_tried() {
     let scheme = scheme_of("sendpilot");
     let keys = || vec![key(&scheme, "new"), scheme.key(&Secret::new("old"), Some(NOW)).unwrap()];

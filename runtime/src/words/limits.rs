@@ -68,23 +68,64 @@ pub const BODIES_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4096;
 /// `server.max_requests`: requests between their headers and their answer.
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 1024;
-/// From the connection's first byte (or the end of the request before) to the end of the headers.
+/// From a request's first byte to the end of its headers; also what a new connection has for its first byte.
 pub const HEADER_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// From the end of the headers to the end of the body.
+/// From the end of the headers to the end of the body. `ANSWER_TIMEOUT` less `ACCEPT_TIME_MIN` cuts it short.
 pub const BODY_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(8);
 /// A TLS handshake that takes longer is dropped.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nobody waits longer for an answer: SendPilot gives up after 30 s, Slack after 3 s.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reading a request ends at the latest this long before its answer is due, so that the sync has time.
+pub const ACCEPT_TIME_MIN: Duration = Duration::from_secs(2);
+/// A connection without a request is closed after this. Senders keep theirs for seconds, proxies for a minute.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A client that takes nothing of its answer for this long is dropped. Answers fit into any socket buffer.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a sender still has in the pipe when it is refused is read and thrown away within these two bounds:
+/// closing at once would make TCP reset the connection, and the sender would never see why.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub const LINGER_BYTES_MAX: usize = 8 * MIB;
+/// A connection that was asked to close and does not is dropped after this.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Headers of a request, all together.
 pub const HEADERS_BYTES_MAX: usize = 32 * KIB;
+/// hyper's own default for HTTP/1, which is quicker than a number of ours; a test holds the two together.
 pub const HEADERS_MAX: usize = 100;
+/// HTTP/2: requests at once on one connection.
+pub const H2_STREAMS_MAX: u32 = 128;
+/// HTTP/2: what a sender may send of one body before we read it. At 50 ms away that is 5 MiB/s.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * KIB as u32;
+/// HTTP/2: the same, over all bodies of a connection.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 512 * KIB as u32;
+/// HTTP/2: a silent peer with requests open is asked this often whether it is there, and given this long.
+pub const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
+pub const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Verifying and parsing a body larger than this is announced to the runtime as blocking: 1 MiB takes
+/// milliseconds for each secret, and other answers must not wait for it.
+pub const VERIFY_INLINE_BYTES_MAX: usize = 256 * KIB;
+/// How often the certificate's files are looked at.
+pub const CERTIFICATE_POLL: Duration = Duration::from_secs(5);
+/// A PEM file larger than this is not a certificate.
+pub const PEM_BYTES_MAX: u64 = MIB as u64;
+pub const DEVELOPMENT_CERTIFICATE_DAYS: i64 = 365;
+/// One that ends sooner is made anew.
+pub const DEVELOPMENT_CERTIFICATE_SPARE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What a refused sender is told to wait.
 pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+/// Nobody is told to wait longer than this, however small a source's rate.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// After a connection that could not be accepted, mostly for want of file descriptors.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `server.drain`.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(20);
 /// Refusals remembered for each source, for `sources show`.
 pub const REFUSALS_REMEMBERED: usize = 100;
+/// Refusals logged for each source and reason in each window; the rest are counted and the count is logged.
+pub const REFUSAL_LOG_LINES_MAX: u32 = 5;
+pub const REFUSAL_LOG_WINDOW: Duration = Duration::from_secs(60);
+/// Text of a request (path, method) shown in a refusal.
+pub const REQUEST_TEXT_CHARS_MAX: usize = 120;
 
 // === verify ===
 
@@ -119,6 +160,35 @@ pub const BATCH_RECORDS_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 /// Records waiting for the writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
+/// One record of the journal: a body at its cap, its headers, and room.
+pub const RECORD_BYTES_MAX: usize = GIB;
+/// Records that go to the index in one batch. sled lets nobody read while it applies one, so it stays small.
+pub const INDEX_BATCH_RECORDS_MAX: usize = 512;
+/// The index waits this long for more records: a delivery that ends meanwhile costs it one write, not five.
+pub const INDEX_PACE: Duration = Duration::from_millis(50);
+/// What sled may hold of its pages.
+pub const INDEX_CACHE_BYTES: u64 = 32 * MIB as u64;
+/// How often free space is asked for.
+pub const DISK_CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How far ahead of the monotonic clock the time of expiry may jump: a wrong wall clock must not forget keys.
+pub const EXPIRY_JUMP_MAX: Duration = Duration::from_secs(3600);
+/// Newly accepted deliveries that wait for a lane to hear of them; the rest are found in the index.
+pub const ANNOUNCEMENTS_MAX: usize = 4096;
+/// Rows of one page of a listing.
+pub const HISTORY_PAGE_MAX: usize = 1000;
+pub const HISTORY_PAGE_DEFAULT: usize = 50;
+/// Rows looked at for one page; a rarer filter goes on from `next`.
+pub const HISTORY_SCAN_MAX: usize = 20_000;
+/// Bytes read from the journal for one page.
+pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
+/// Records of one delivery that `deliveries show` walks through.
+pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// A shelf value up to this size lies in the index itself: counters are added to without reading the journal.
+pub const SHELF_INLINE_BYTES_MAX: usize = 64;
+/// Records that retention moves or drops in one go, so that accepts need not wait for it.
+pub const RETAIN_CHUNK_RECORDS: usize = 64;
+/// Deliveries that are held, resumed or ended in one go.
+pub const HOLD_CHUNK_DELIVERIES: usize = 256;
 /// How far the index may lag behind the journal before senders are refused.
 pub const INDEX_LAG_RECORDS_MAX: usize = 100_000;
 /// Values of the index are small; what is larger is a position in the journal.
@@ -153,7 +223,34 @@ pub const GUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const GUEST_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// Live instances over all lanes.
 pub const INSTANCES_MAX: u32 = 256;
-pub const EPOCH_TICK: Duration = Duration::from_millis(10);
+/// How long a looping guest keeps its thread before others get it. With 32 of them on two cores, 200 calls of
+/// another handler took 4.0 s at 10 ms, the usual value, and 0.9 s at 2 ms; a call by itself took the same.
+pub const EPOCH_TICK: Duration = Duration::from_millis(2);
+/// The ticker sleeps once no call has been live for this many ticks.
+pub const EPOCH_IDLE_TICKS_MAX: u32 = 500;
+/// A call that has not ended this long after its budget is given up by the host, which is then to blame.
+pub const CALL_OVERRUN_MAX: Duration = Duration::from_secs(1);
+/// Of a guest's wasm stack, and of the host stack beneath it that wasm and host functions share.
+pub const GUEST_STACK_BYTES: usize = 512 * KIB;
+pub const GUEST_ASYNC_STACK_BYTES: usize = 2 * MIB;
+/// Elements over all tables of an instance; CPython's largest has 5,670.
+pub const GUEST_TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Core instances, tables and memories of one component; CPython has 14, 2 and 1.
+pub const GUEST_CORE_INSTANCES_MAX: usize = 128;
+pub const GUEST_TABLES_MAX: usize = 32;
+pub const GUEST_MEMORIES_MAX: usize = 8;
+/// What a guest may hand over in one call of the host. Wasmtime's default is 128 MiB.
+pub const HOSTCALL_BYTES_MAX: usize = 8 * MIB;
+/// Live handles of a guest, ours and WASI's.
+pub const GUEST_HANDLES_MAX: usize = 1024;
+pub const GUEST_RANDOM_BYTES_MAX: u64 = MIB as u64;
+/// Compiled plugins kept on disk; the longest unused are removed.
+pub const COMPILED_FILES_MAX: usize = 64;
+pub const MANIFEST_NAME_BYTES_MAX: usize = 64;
+/// A description, a help text, a default, an origin.
+pub const MANIFEST_TEXT_BYTES_MAX: usize = 4 * KIB;
+/// Events, origins or settings of a manifest.
+pub const MANIFEST_ITEMS_MAX: usize = 128;
 /// Calls of `http.send` in one attempt.
 pub const CALLS_MAX: u32 = 64;
 /// Request and response bytes in one attempt.
@@ -163,7 +260,36 @@ pub const HTTP_RESPONSE_BYTES_MAX: usize = MIB;
 pub const HTTP_RESPONSE_HEADERS_MAX: usize = 64;
 pub const HTTP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const HTTP_POOL_IDLE: Duration = Duration::from_secs(60);
+/// Idle connections kept for one origin of one handler: as many as a lane has calls at once by default.
+pub const HTTP_POOL_IDLE_CONNECTIONS_MAX: usize = 32;
+pub const HTTP_REQUEST_HEADERS_MAX: usize = 64;
+/// Names and values of a request's headers, or of a response's.
+pub const HTTP_HEADERS_BYTES_MAX: usize = 32 * KIB;
+pub const HTTP_URL_BYTES_MAX: usize = 8 * KIB;
+pub const HTTP_METHOD_BYTES_MAX: usize = 16;
+pub const HTTP_CREDENTIALS_MAX: usize = 8;
+/// What a plugin names a call by.
+pub const HTTP_KEY_BYTES_MAX: usize = 256;
+/// One lookup; one TCP connection to whichever address answers first; one TLS handshake.
+pub const HTTP_DNS_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HTTP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HTTP_TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one name that are vetted; a name with more is refused.
+pub const HTTP_ADDRESSES_MAX: usize = 64;
+/// Addresses dialled for one connection, each this long after the one before (RFC 8305 suggests 250 ms).
+pub const HTTP_DIALS_MAX: usize = 6;
+pub const HTTP_DIAL_STAGGER: Duration = Duration::from_millis(250);
+/// Lookups at once, over all handlers. A lookup cannot be cancelled: it may outlive the attempt that asked.
+pub const HTTP_LOOKUPS_MAX: usize = 64;
+/// A call ends this long before its attempt does, so that the handler can still say what it makes of that.
+pub const HTTP_TIMEOUT_MARGIN: Duration = Duration::from_millis(100);
+/// A shorter secret cannot be masked in a response without spoiling it, so it is refused.
+pub const CREDENTIAL_BYTES_MIN: usize = 4;
+pub const CREDENTIAL_BYTES_MAX: usize = 8 * KIB;
 pub const LOG_LINES_MAX: usize = 200;
+/// All lines of one attempt, since they are kept in its history.
+pub const LOG_BYTES_MAX: usize = 128 * KIB;
+pub const LOG_FIELDS_MAX: usize = 32;
 pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 pub const STDIO_BYTES_MAX: usize = 64 * KIB;
 pub const REASON_BYTES_MAX: usize = 2 * KIB;
@@ -171,8 +297,41 @@ pub const SHELF_KEY_BYTES_MAX: usize = 512;
 pub const SHELF_VALUE_BYTES_MAX: usize = 256 * KIB;
 pub const SHELF_WRITES_MAX: usize = 256;
 pub const SHELF_LIST_MAX: u32 = 1000;
+/// Reads of one attempt, and keys returned by its listings: each is compared when the attempt is settled.
+pub const SHELF_READS_MAX: usize = 1024;
+pub const SHELF_LISTED_KEYS_MAX: usize = 10_000;
+pub const SHELF_LISTINGS_MAX: usize = 64;
+/// Keys and values written by one attempt: they are one record of the journal.
+pub const SHELF_TXN_BYTES_MAX: usize = 4 * MIB;
+/// Longer than any window of ours, and short of where milliseconds overflow.
+pub const SHELF_TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// One handler's shelf, keys and values.
 pub const SHELF_BYTES_MAX: u64 = 64 * MIB as u64;
+
+// === admin and cli ===
+
+/// Connections to the admin listener, and to the socket: scrapers and people, never load.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Also how long a connection may idle between two requests.
+pub const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A listing that takes longer is cut off with a 504.
+pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests that are being answered when the daemon stops get this long to end.
+pub const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+pub const PAGE_ROWS_DEFAULT: usize = 50;
+pub const PAGE_ROWS_MAX: usize = 1000;
+/// The largest answer that the CLI reads: the largest body in base64, with room for its headers.
+pub const API_ANSWER_BYTES_MAX: usize = 256 * MIB;
+/// A connection to a daemon on this machine that takes longer is not going to be one.
+pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// `send --count`. More is a load test, and there is `cargo xtask bench` for that.
+pub const SEND_COUNT_MAX: u32 = 1000;
+/// `send --timeout`: handlers have 10 s, and a first retry comes within 5 s.
+pub const SEND_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// Deliveries that one `deliveries retry` or `cancel` with filters touches; run it again for the rest.
+pub const BULK_DELIVERIES_MAX: usize = 10_000;
+/// A file given to `send --data` or `plugin run --data`: GitHub's cap on a body, the largest that is documented.
+pub const DATA_BYTES_MAX: u64 = 25 * MIB as u64;
 
 // === config ===
 

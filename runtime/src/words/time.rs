@@ -33,6 +33,27 @@ impl Millis {
     pub fn since(self, earlier: Millis) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// `2026-11-24T06:48:55Z`, with a fraction and an offset where they are there; None: no such time, or one
+    /// before 1970. Takes what jiff takes, which is more than RFC 3339 allows.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        Millis::of(text.parse().ok()?)
+    }
+
+    /// `Tue, 24 Nov 2026 06:48:55 GMT`; None: no such time (a wrong weekday included), or one before 1970.
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        Millis::of(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?)
+    }
+
+    /// As RFC 9110 wants it, the milliseconds cut off; None: beyond the year 9999.
+    pub fn to_http_date(self) -> Option<String> {
+        let at = jiff::Timestamp::from_millisecond(i64::try_from(self.0).ok()?).ok()?;
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
+    }
+
+    fn of(at: jiff::Timestamp) -> Option<Self> {
+        u64::try_from(at.as_millisecond()).ok().map(Millis)
+    }
 }
 
 impl fmt::Display for Millis {
@@ -54,5 +75,19 @@ mod tests {
     fn prints_as_rfc3339() {
         assert_eq!(Millis(1_790_000_000_123).to_string(), "2026-09-21T14:13:20.123Z");
         assert_eq!(Millis(0).to_string(), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn reads_and_writes_the_times_of_others() {
+        let at = Millis(1_790_000_000_000);
+        assert_eq!(Millis::from_rfc3339("2026-09-21T14:13:20Z"), Some(at));
+        assert_eq!(Millis::from_rfc3339("2026-09-21T16:13:20.000+02:00"), Some(at));
+        assert_eq!(Millis::from_http_date("Mon, 21 Sep 2026 14:13:20 GMT"), Some(at));
+        assert_eq!(Millis(at.0 + 999).to_http_date().as_deref(), Some("Mon, 21 Sep 2026 14:13:20 GMT"));
+        assert_eq!(Millis(u64::MAX).to_http_date(), None);
+        for wrong in ["", "yesterday", "1969-12-31T23:59:59Z", "2026-02-30T00:00:00Z"] {
+            assert_eq!(Millis::from_rfc3339(wrong), None, "{wrong}");
+        }
+        assert_eq!(Millis::from_http_date("Tue, 21 Sep 2026 14:13:20 GMT"), None);
     }
 }

@@ -1,1 +1,315 @@
-//! Placeholder.
+//! Handlers that misbehave on purpose: one component whose setting `do` says how. With `do: by-type` the last
+//! segment of the event's type says it, so that one handler can be well-behaved and hostile by turns.
+//!
+//! Written on the contract itself and not on the SDK, whose manners would get in the way.
+//!
+//! | `do` | what it does |
+//! |---|---|
+//! | `noop`, `skip`, `retry`, `reject` | answers at once |
+//! | `loop`, `recurse`, `eat-memory`, `trap`, `exit`, `sleep` | does not answer |
+//! | `huge-return`, `big-log`, `print` | says too much |
+//! | `settings` | answers with all settings, and with the one named by `url` |
+//! | `get`, `post`, `get-then-retry` | one call of `url`, answers with status, headers and body; `post` sends the event's id |
+//! | `slow-call` | calls `url` and retries when the call fails |
+//! | `call-ungranted` | calls `url` and rejects when it is denied |
+//! | `call-then-trap` | calls `url` and panics when it fails |
+//! | `many-calls` | calls `url` `count` times, answers with the number that went through and the first error |
+//! | `big-request` | posts `count` bytes |
+//! | `disown` | posts and disowns |
+//! | `credential` | posts with the secret named `secret`, used as `credential` says |
+//! | `get-state`, `add-state`, `set-state-then-reject`, `list-state` | uses its shelf |
+//! | `sockets`, `files`, `environment` | reaches for what WASI could give |
+
+// The contract's exports are functions with C names, which the macro below writes.
+#![allow(unsafe_code)]
+
+use std::io::Write;
+use std::time::Duration;
+
+mod bindings {
+    wit_bindgen::generate!({ path: "../../sdk/wit", world: "plugin" });
+}
+
+use bindings::exports::longshore::plugin::handler::{
+    Event, Failure, Guest, Manifest, Outcome, Retry, Setting, SettingKind,
+};
+use bindings::longshore::plugin::{http, log, settings, state};
+
+struct Handlers;
+
+bindings::export!(Handlers with_types_in bindings);
+
+/// A test that wants a plugin with a strange `describe` writes another word over this one, in the compiled file.
+static DESCRIBE: [u8; 16] = *b"describe:normal.";
+
+impl Guest for Handlers {
+    fn describe() -> Manifest {
+        let mut manifest = manifest();
+        match std::hint::black_box(&DESCRIBE) {
+            b"describe:loop..." => spin(),
+            b"describe:trap..." => panic!("describe was told to panic"),
+            b"describe:sleep.." => std::thread::sleep(Duration::from_secs(3600)),
+            b"describe:wrong.." => {
+                manifest.name.clear();
+                manifest.origins.push("no origin".into());
+            }
+            b"describe:wants.." => manifest.origins.push("https://api.example.com".into()),
+            b"describe:grasp.." => manifest.description = grasp(),
+            _ => {}
+        }
+        manifest
+    }
+
+    fn handle(event: Event) -> Result<Outcome, Failure> {
+        let behaviour = setting("do");
+        let behaviour = match behaviour.as_str() {
+            "by-type" => event.type_.rsplit('.').next().unwrap_or_default().to_owned(),
+            _ => behaviour,
+        };
+        behave(&behaviour, &event)
+    }
+}
+
+fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
+    match behaviour {
+        "noop" => Ok(Outcome::Done(None)),
+        "skip" => Ok(Outcome::Skipped(Some("nothing to do".into()))),
+        "retry" => Err(Failure::Retry(Retry { reason: "not today".into(), after_ms: Some(1234) })),
+        "reject" => Err(Failure::Reject("never".into())),
+        "loop" => spin(),
+        "recurse" => done(recurse(1).to_string()),
+        "eat-memory" => eat_memory(),
+        "trap" => panic!("told to panic"),
+        "exit" => std::process::exit(7),
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs(3600));
+            done("slept")
+        }
+        "huge-return" => done("x".repeat(16 << 20)),
+        "big-log" => big_log(),
+        "print" => {
+            println!("to stdout");
+            eprintln!("to stderr");
+            print!("without an end");
+            std::io::stdout().flush().expect("stdout takes what it is given");
+            done("printed")
+        }
+        "settings" => done(format!("{} {:?}", settings::all(), settings::get(&setting("url")))),
+        "sockets" | "files" | "environment" => done(reach(behaviour)),
+        "get-state" | "add-state" | "set-state-then-reject" | "list-state" => use_state(behaviour, event),
+        _ => call(behaviour, event),
+    }
+}
+
+fn manifest() -> Manifest {
+    let setting = |key: &str, kind, default: Option<&str>, help: &str| Setting {
+        key: key.into(),
+        kind,
+        required: false,
+        default: default.map(str::to_owned),
+        help: help.into(),
+    };
+    Manifest {
+        name: "test-handlers".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        description: "Misbehaves on purpose".into(),
+        events: vec![],
+        origins: vec![],
+        settings: vec![
+            setting(
+                "do",
+                SettingKind::Text,
+                Some("noop"),
+                "what it does; by-type: what the event's type says",
+            ),
+            setting("url", SettingKind::Text, None, "what it calls"),
+            setting("secret", SettingKind::Text, None, "the name of the secret that it uses"),
+            setting("credential", SettingKind::Text, Some("bearer"), "how it uses the secret"),
+            setting("count", SettingKind::Number, Some("3"), "how often, or how many bytes"),
+        ],
+    }
+}
+
+// === running on ===
+
+fn spin() -> ! {
+    let mut n = 0u64;
+    loop {
+        n = std::hint::black_box(n.wrapping_add(1));
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn recurse(n: u64) -> u64 {
+    // Little of the stack in memory, which would run over first, and a frame that cannot be reused.
+    std::hint::black_box(recurse(n + 1)) ^ n
+}
+
+fn eat_memory() -> ! {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(std::hint::black_box(vec![1u8; 1 << 20]));
+    }
+}
+
+fn big_log() -> Result<Outcome, Failure> {
+    let long = "y".repeat(100_000);
+    for n in 0..1_000 {
+        log::log(log::Level::Info, &format!("{n} {long}"), &[("n".into(), n.to_string())]);
+        println!("{n} {long}");
+        eprintln!("{n} {long}");
+    }
+    done("logged")
+}
+
+fn reach(what: &str) -> String {
+    match what {
+        "sockets" => format!("{:?}", std::net::TcpStream::connect("127.0.0.1:1").map(|_| ())),
+        "files" => format!("{:?} {:?}", std::fs::read_dir("/").map(|_| ()), std::fs::write("x", "y")),
+        _ => format!("{:?} {:?}", std::env::vars().collect::<Vec<_>>(), std::env::args().collect::<Vec<_>>()),
+    }
+}
+
+/// What a plugin could do before anything was granted to it.
+fn grasp() -> String {
+    let called = http::send(&request("GET", "http://127.0.0.1:1/", None)).map(|r| r.status);
+    let read = state::get("key");
+    format!("{} {called:?} {read:?}", settings::all())
+}
+
+// === state ===
+
+fn use_state(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
+    let failed =
+        |error: state::Error| Failure::Retry(Retry { reason: format!("state: {error:?}"), after_ms: None });
+    match behaviour {
+        "get-state" => {
+            let before = state::get("last").map_err(failed)?;
+            state::set("last", event.id.as_bytes(), None).map_err(failed)?;
+            let after = state::get("last").map_err(failed)?;
+            let text = |value: Option<Vec<u8>>| value.map(|v| String::from_utf8_lossy(&v).into_owned());
+            done(format!("{:?} {:?}", text(before), text(after)))
+        }
+        "add-state" => {
+            state::add("count", 1, None).map_err(failed)?;
+            done("added")
+        }
+        "set-state-then-reject" => {
+            state::set("last", b"lost", None).map_err(failed)?;
+            Err(Failure::Reject("after all".into()))
+        }
+        _ => {
+            state::set("b", b"", None).map_err(failed)?;
+            state::delete("a").map_err(failed)?;
+            done(state::list_keys("", None, 10).map_err(failed)?.join(","))
+        }
+    }
+}
+
+// === calls ===
+
+fn call(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
+    let url = setting("url");
+    let body = Some(event.id.clone().into_bytes());
+    match behaviour {
+        "get" => done(shown(&http::send(&request("GET", &url, None)))),
+        "post" => match http::send(&request("POST", &url, body)) {
+            Ok(response) if response.status < 300 => done(shown(&Ok(response))),
+            other => retry(&shown(&other)),
+        },
+        "get-then-retry" => retry(&shown(&http::send(&request("GET", &url, None)))),
+        "slow-call" => match http::send(&request("GET", &url, None)) {
+            Ok(response) => done(shown(&Ok(response))),
+            Err(error) => retry(&format!("{error:?}")),
+        },
+        "call-ungranted" => match http::send(&request("POST", &url, body)) {
+            Err(http::Error::Denied(why)) => Err(Failure::Reject(why)),
+            other => done(shown(&other)),
+        },
+        "call-then-trap" => {
+            let response = http::send(&request("POST", &url, body)).expect("the call goes through");
+            done(shown(&Ok(response)))
+        }
+        "many-calls" => many_calls(&url),
+        "big-request" => done(shown(&http::send(&request("POST", &url, Some(vec![b'x'; count()]))))),
+        "disown" => {
+            let response = http::send(&request("POST", &url, body));
+            if let Ok(response) = &response {
+                http::disown(response.call);
+            }
+            http::disown(4711);
+            done(shown(&response))
+        }
+        "credential" => done(shown(&http::send(&with_credential(&url)))),
+        other => Err(Failure::Reject(format!("no behaviour `{other}`"))),
+    }
+}
+
+fn many_calls(url: &str) -> Result<Outcome, Failure> {
+    let mut sent = 0;
+    let mut refused = None;
+    for _ in 0..count() {
+        match http::send(&request("GET", url, None)) {
+            Ok(_) => sent += 1,
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    done(format!("{sent} sent, {refused:?}"))
+}
+
+fn with_credential(url: &str) -> http::Request {
+    let secret = setting("secret");
+    let credential = match setting("credential").as_str() {
+        "url" => {
+            let target = http::Target::SecretUrl(secret);
+            return http::Request { target, ..request("POST", url, None) };
+        }
+        "basic" => http::Credential::Basic(("user".into(), secret)),
+        "header" => http::Credential::Header(("x-api-key".into(), secret)),
+        "query" => http::Credential::Query(("key".into(), secret)),
+        "form" => http::Credential::Form(("key".into(), secret)),
+        _ => http::Credential::Bearer(secret),
+    };
+    http::Request { credentials: vec![credential], ..request("POST", url, None) }
+}
+
+fn request(method: &str, url: &str, body: Option<Vec<u8>>) -> http::Request {
+    http::Request {
+        method: method.into(),
+        target: http::Target::Url(url.into()),
+        headers: vec![("x-test".into(), "1".into())],
+        body,
+        credentials: vec![],
+        timeout_ms: None,
+        key: Some("one".into()),
+    }
+}
+
+fn shown(sent: &Result<http::Response, http::Error>) -> String {
+    match sent {
+        Ok(response) => {
+            let headers: Vec<String> = response.headers.iter().map(|(n, v)| format!("{n}: {v}")).collect();
+            let body = String::from_utf8_lossy(&response.body);
+            format!("{} {} [{}] {body}", response.call, response.status, headers.join(", "))
+        }
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+// === words ===
+
+fn done(note: impl Into<String>) -> Result<Outcome, Failure> {
+    Ok(Outcome::Done(Some(note.into())))
+}
+
+fn retry(reason: &str) -> Result<Outcome, Failure> {
+    Err(Failure::Retry(Retry { reason: reason.into(), after_ms: None }))
+}
+
+fn setting(key: &str) -> String {
+    settings::get(key).unwrap_or_default()
+}
+
+fn count() -> usize {
+    setting("count").parse().unwrap_or(3)
+}

@@ -1,0 +1,189 @@
+//! Daemon: the running daemon, asked over the socket in its data directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::Args;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use url::form_urlencoded;
+
+use super::failure::Failure;
+use super::{ConfigFiles, Result, setup};
+use crate::admin::{SOCKET_NAME, socket, view};
+use crate::words::limits;
+
+/// Which daemon is meant.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Place {
+    #[command(flatten)]
+    pub(super) files: ConfigFiles,
+    /// The daemon's data directory, instead of reading `store.path` from the configuration.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    pub(super) fn data_dir(&self) -> Result<PathBuf> {
+        match &self.data_dir {
+            Some(dir) => Ok(dir.clone()),
+            None => setup::data_dir(&self.files.config),
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<Daemon> {
+        Daemon::connect(&self.data_dir()?.join(SOCKET_NAME), &self.run_command()).await
+    }
+
+    /// What starts the daemon that is meant.
+    pub(super) fn run_command(&self) -> String {
+        let command = setup::run_command(&self.files.config);
+        match &self.data_dir {
+            Some(dir) => format!("{command} --data-dir {}", dir.display()),
+            None => command,
+        }
+    }
+}
+
+/// An open connection. Requests go one after another.
+pub(super) struct Daemon {
+    path: PathBuf,
+    run_command: String,
+    http: SendRequest<Empty<Bytes>>,
+}
+
+impl Daemon {
+    pub(super) async fn connect(path: &Path, run_command: &str) -> Result<Daemon> {
+        let absent = |e: io::Error| unreachable(path, run_command, &e);
+        let stream = socket::connect(path).await.map_err(absent)?;
+        let (http, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|e| absent(io::Error::other(e)))?;
+        // Ends with the connection; its error comes out of the next request.
+        tokio::spawn(connection);
+        Ok(Daemon { path: path.to_owned(), run_command: run_command.to_owned(), http })
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &Query) -> Result<T> {
+        let answer = self.ask(Method::GET, &query.after(path)).await?;
+        answer.read()
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(&mut self, path: &str) -> Result<T> {
+        let answer = self.ask(Method::POST, path).await?;
+        answer.read()
+    }
+
+    async fn ask(&mut self, method: Method, target: &str) -> Result<Answer> {
+        let lost = |e: &dyn std::fmt::Display| {
+            unreachable(&self.path, &self.run_command, &io::Error::other(e.to_string()))
+        };
+        let request = Request::builder().method(method).uri(target).header(http::header::HOST, "longshore");
+        let request = request.body(Empty::new()).map_err(|e| Failure::failed(e.to_string()))?;
+        self.http.ready().await.map_err(|e| lost(&e))?;
+        let response = self.http.send_request(request).await.map_err(|e| lost(&e))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), limits::API_ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|e| lost(&e))?.to_bytes();
+        Ok(Answer { status, body })
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+impl Answer {
+    fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        if !self.status.is_success() {
+            return Err(self.problem());
+        }
+        serde_json::from_slice(&self.body).map_err(|e| {
+            Failure::failed(format!(
+                "the daemon answers in another way than this command understands: {e}; use the same version of both"
+            ))
+        })
+    }
+
+    fn problem(&self) -> Failure {
+        match serde_json::from_slice::<view::Problem>(&self.body) {
+            Ok(problem) => Failure::Failed { message: problem.error, type_this: problem.type_this },
+            Err(_) => Failure::failed(format!("the daemon answers {}", self.status)),
+        }
+    }
+}
+
+fn unreachable(path: &Path, run_command: &str, error: &io::Error) -> Failure {
+    let at = path.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure::failed(format!("`{at}` is not yours to open: ask as the user that runs the daemon"))
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NoDaemon {
+            message: format!("no daemon answers at {at}"),
+            type_this: run_command.to_owned(),
+        },
+        _ => Failure::NoDaemon {
+            message: format!("the daemon at {at} hung up: {error}"),
+            type_this: run_command.to_owned(),
+        },
+    }
+}
+
+/// The part of a target after `?`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    pub(super) fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Query {
+        self.0.extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    fn after(&self, path: &str) -> String {
+        if self.0.is_empty() {
+            return path.to_owned();
+        }
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish();
+        format!("{path}?{query}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_daemon_says_what_to_type_and_ends_with_3() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(SOCKET_NAME);
+        let failure = Daemon::connect(&path, "longshore run --config a.yaml").await.err().unwrap();
+        assert_eq!(failure.exit_code(), 3);
+        assert_eq!(
+            failure.to_string(),
+            format!("no daemon answers at {}\n  type: longshore run --config a.yaml", path.display())
+        );
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        let query =
+            Query::default().with("id", Some("a b&c")).with("type", None::<String>).with("limit", Some(5));
+        assert_eq!(query.after("/events"), "/events?id=a+b%26c&limit=5");
+        assert_eq!(Query::default().after("/stat"), "/stat");
+    }
+
+    #[test]
+    fn a_problem_is_told_in_its_own_words() {
+        let body = Bytes::from(r#"{"error":"no event `1f`","type_this":"longshore events list"}"#);
+        let failure = Answer { status: StatusCode::NOT_FOUND, body }.read::<String>().unwrap_err();
+        assert_eq!(failure.to_string(), "no event `1f`\n  type: longshore events list");
+        let failure =
+            Answer { status: StatusCode::BAD_GATEWAY, body: Bytes::new() }.read::<String>().unwrap_err();
+        assert_eq!(failure.to_string(), "the daemon answers 502 Bad Gateway");
+    }
+}

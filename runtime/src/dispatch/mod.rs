@@ -1,0 +1,157 @@
+//! Dispatch: lease, call, settle. A lane for each handler carries its deliveries until each has ended.
+//!
+//! One lane, one pace: a handler's concurrency and rate are its own, so that a slow one starves nobody. The
+//! lanes hold leases in memory only; a lease ends with its call or with the process. What is owed is in the
+//! ledger, which a lane reads when it starts and whenever it has room.
+//!
+//! What is not here: what a call does (`host`), when to try again (`backoff`), what is kept (`store`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::backoff;
+use crate::host;
+use crate::metrics::Metrics;
+use crate::store::{Ledger, OpenDelivery};
+use crate::words::event::Name;
+use crate::words::limits;
+
+mod attempt;
+mod lane;
+mod queue;
+
+/// What one lane needs: its handler and its own pace.
+pub struct Lane {
+    pub handler: Arc<host::Handler>,
+    pub concurrency: usize,
+    /// Attempts per second; None: no limit.
+    pub rate: Option<f64>,
+    pub retry: backoff::Policy,
+}
+
+/// A lane as `handlers list` and the metrics show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LaneStat {
+    pub handler: Name,
+    pub in_memory: usize,
+    pub running: usize,
+}
+
+/// What every lane shares.
+#[derive(Clone)]
+struct Shared {
+    ledger: Ledger,
+    metrics: Metrics,
+    /// Where guests run: threads of their own, so that a looping plugin cannot delay an answer.
+    guests: tokio::runtime::Handle,
+    /// No new attempts.
+    stop: CancellationToken,
+    /// Attempts that still run are given up.
+    abort: CancellationToken,
+    /// Deliveries whose last attempt ended with the process run one at a time, over all lanes: if one of them
+    /// kills the daemon, no other suspect is counted with it.
+    suspects: Arc<Mutex<()>>,
+}
+
+#[derive(Default)]
+struct Gauge {
+    in_memory: AtomicUsize,
+    running: AtomicUsize,
+}
+
+pub struct Dispatch {
+    shared: Shared,
+    gauges: BTreeMap<Name, Arc<Gauge>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Dispatch {
+    /// Starts the lanes. Deliveries of no lane are `held` before this is called.
+    pub fn start(
+        lanes: Vec<Lane>,
+        ledger: Ledger,
+        metrics: Metrics,
+        guests: tokio::runtime::Handle,
+    ) -> Dispatch {
+        let announcements = ledger.announcements();
+        let shared = Shared {
+            ledger,
+            metrics,
+            guests,
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            suspects: Arc::default(),
+        };
+        let mut gauges = BTreeMap::new();
+        let mut doors = BTreeMap::new();
+        let mut tasks = Vec::new();
+        for lane in lanes {
+            let name = lane.handler.name().clone();
+            let gauge = Arc::new(Gauge::default());
+            let (door, arrivals) = mpsc::channel(limits::LANE_DELIVERIES_MAX);
+            gauges.insert(name.clone(), Arc::clone(&gauge));
+            doors.insert(name, door);
+            tasks.push(tokio::spawn(lane::run(lane, shared.clone(), gauge, arrivals)));
+        }
+        tasks.push(tokio::spawn(hand_out(announcements, doors, shared.stop.clone())));
+        Dispatch { shared, gauges, tasks: Mutex::new(tasks) }
+    }
+
+    pub fn stat(&self) -> Vec<LaneStat> {
+        let stat = |(handler, gauge): (&Name, &Arc<Gauge>)| LaneStat {
+            handler: handler.clone(),
+            in_memory: gauge.in_memory.load(Ordering::Relaxed),
+            running: gauge.running.load(Ordering::Relaxed),
+        };
+        self.gauges.iter().map(stat).collect()
+    }
+
+    /// No new attempts; those running get `deadline` to end. What has not ended by then is settled as
+    /// interrupted and due again at once.
+    pub async fn drain(&self, deadline: Duration) {
+        self.shared.stop.cancel();
+        let mut tasks = self.tasks.lock().await;
+        let mut all_ended = std::pin::pin!(async {
+            for task in tasks.iter_mut() {
+                if let Err(error) = task.await {
+                    warn!(%error, "a lane ended badly");
+                }
+            }
+        });
+        if tokio::time::timeout(deadline, &mut all_ended).await.is_err() {
+            self.shared.abort.cancel();
+            // Settling needs the store only; a store that is stuck is not waited for again.
+            let _ = tokio::time::timeout(SETTLE_AT_STOP, &mut all_ended).await;
+        }
+    }
+}
+
+/// How long interrupted attempts may take to be written down when the drain is over.
+const SETTLE_AT_STOP: Duration = Duration::from_secs(3);
+
+/// Carries the ledger's announcements to the lanes. A full lane is not waited for: what it misses is in the
+/// index, and the lane looks there when it has room.
+async fn hand_out(
+    mut announcements: mpsc::Receiver<OpenDelivery>,
+    doors: BTreeMap<Name, mpsc::Sender<OpenDelivery>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let announced = tokio::select! {
+            () = stop.cancelled() => return,
+            announced = announcements.recv() => announced,
+        };
+        let Some(delivery) = announced else { return };
+        if let Some(door) = doors.get(&delivery.handler) {
+            let _ = door.try_send(delivery);
+        }
+    }
+}

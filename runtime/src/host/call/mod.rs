@@ -1,0 +1,300 @@
+//! The sandbox: one attempt in one fresh instance, with an end to its time, its memory and its words.
+//!
+//! Two clocks end a call. The epoch ends a guest that computes: it never gives its thread back otherwise. The
+//! timer ends a guest that waits: it runs no code that an epoch could interrupt. Around both stands a third, for
+//! what neither reaches. The attempt runs in a task of its own, so that a panic of a host function ends that
+//! attempt and nothing else.
+
+mod outcome;
+pub(super) mod trace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+use wasmtime::component::ResourceTable;
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use self::outcome::Ended;
+use self::trace::Trace;
+use super::bindings::{Answer, Fault, Guest};
+use super::grant::Grant;
+use super::log::{Stdio, Stream};
+use super::{Bound, Called, Event, Manifest, Shelf, ShelfFuture, Wire, engine, http, shelf};
+use crate::words::attempt::Outcome;
+use crate::words::limits;
+use crate::words::shelf::{ShelfRead, ShelfTxn};
+
+pub(super) async fn run(handler: &Arc<Bound>, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
+    let grant = &handler.grant;
+    let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
+    let Some(permit) = handler.engine.permit(grant.limits.timeout).await else {
+        return Called::of(
+            Finished::without_memory(outcome::no_instance(grant.limits.timeout)),
+            &trace,
+            Duration::ZERO,
+        );
+    };
+    let started = Instant::now();
+    let attempt = attempt(Arc::clone(handler), event, shelf, wire, trace.clone(), permit);
+    // Dropped with this future, and so with the dispatcher's task.
+    let task = AbortOnDropHandle::new(tokio::spawn(attempt.in_current_span()));
+    let finished = match timeout(grant.limits.timeout + limits::CALL_OVERRUN_MAX, task).await {
+        Ok(Ok(finished)) => finished,
+        Ok(Err(join)) => Finished::without_memory(outcome::host_panicked(join)),
+        Err(_) => Finished::without_memory(outcome::overran(grant.limits.timeout)),
+    };
+    Called::of(finished, &trace, started.elapsed())
+}
+
+impl engine::Inner {
+    /// Waiting for an instance is not the guest's time, and no longer than the guest's time.
+    async fn permit(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
+        let instances = Arc::clone(&self.instances);
+        timeout(patience, instances.acquire_owned()).await.ok().and_then(Result::ok)
+    }
+}
+
+/// How an attempt ended, and what only its store knew.
+struct Finished {
+    outcome: Outcome,
+    memory_bytes: u64,
+    shelf: ShelfTxn,
+}
+
+async fn attempt(
+    handler: Arc<Bound>,
+    event: Event,
+    shelf: Arc<dyn Shelf>,
+    wire: Wire,
+    trace: Trace,
+    _permit: OwnedSemaphorePermit,
+) -> Finished {
+    let engine = &handler.engine;
+    let budget = handler.grant.limits.timeout;
+    let _live = engine.ticker.enter();
+    let deadline = Instant::now() + budget;
+    let state = State::new(Arc::clone(&handler.grant), shelf, wire, deadline, trace.clone());
+    let mut store = new_store(&engine.wasm, state);
+    let guest = &handler.plugin.inner.guest;
+    let ended = match timeout_at(deadline, guest.handle(&mut store, event, budget)).await {
+        Ok(Ok(answer)) => Ended::Answered(answer),
+        Ok(Err(fault)) => Ended::Failed(fault),
+        Err(_) => Ended::TimedOut,
+    };
+    // Whatever happened, the guest does not run again.
+    let state = store.into_data();
+    let outcome = outcome::of(ended, &handler.grant, &trace, state.budget.hit);
+    let is_settled = matches!(outcome, Outcome::Done { .. } | Outcome::Skipped { .. });
+    Finished {
+        outcome,
+        memory_bytes: state.budget.used as u64,
+        shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() },
+    }
+}
+
+pub(super) async fn bare(handler: &Bound, event: Event) -> Result<(), String> {
+    let (engine, grant) = (&handler.engine, &handler.grant);
+    let deadline = Instant::now() + grant.limits.timeout;
+    let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
+    let state = State::new(Arc::clone(grant), Arc::new(NoShelf), Wire::Dry, deadline, trace);
+    let mut store = Store::new(&engine.wasm, state);
+    store.set_epoch_deadline(u64::from(u32::MAX));
+    match handler.plugin.inner.guest.handle(&mut store, event, grant.limits.timeout).await {
+        Ok(_) => Ok(()),
+        Err(Fault::Instantiate(error) | Fault::Call(error)) => Err(format!("{error:#}")),
+    }
+}
+
+/// Asks a plugin what it is, with no capability and a second to answer. Not on a runtime: it makes its own.
+pub(super) fn describe(engine: &engine::Inner, guest: &Guest) -> Result<Manifest, String> {
+    let grant = Arc::new(Grant::nothing(&engine.network));
+    let trace = Trace::new(grant.handler.clone(), Arc::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| format!("no runtime to describe it on: {error}"))?;
+    let described = runtime.block_on(async {
+        let _live = engine.ticker.enter();
+        let deadline = Instant::now() + grant.limits.timeout;
+        let state = State::new(Arc::clone(&grant), Arc::new(NoShelf), Wire::Dry, deadline, trace.clone());
+        let mut store = new_store(&engine.wasm, state);
+        let described = timeout_at(deadline, guest.describe(&mut store)).await;
+        (described, store.into_data().budget.hit)
+    });
+    let (ended, is_over_memory) = match described {
+        (Ok(Ok(manifest)), _) => return Ok(manifest),
+        (Ok(Err(fault)), hit) => (Ended::Failed(fault), hit),
+        (Err(_), hit) => (Ended::TimedOut, hit),
+    };
+    match outcome::of(ended, &grant, &trace, is_over_memory) {
+        Outcome::Failed { reason, .. } => Err(format!("its describe() failed: {reason}")),
+        Outcome::Done { .. } | Outcome::Skipped { .. } => Err("its describe() failed".into()),
+    }
+}
+
+impl Called {
+    fn of(finished: Finished, trace: &Trace, took: Duration) -> Called {
+        let (calls, logs) = trace.finish();
+        let Finished { outcome, memory_bytes, shelf } = finished;
+        Called { outcome, calls, logs, took, memory_bytes, shelf }
+    }
+}
+
+impl Finished {
+    fn without_memory(outcome: Outcome) -> Finished {
+        Finished { outcome, memory_bytes: 0, shelf: ShelfTxn::default() }
+    }
+}
+
+// === the store ===
+
+/// What one instance can reach, and no more.
+pub(super) struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    budget: Budget,
+    deadline: Instant,
+    pub(super) grant: Arc<Grant>,
+    pub(super) shelf: shelf::Draft,
+    pub(super) http: http::Session,
+    pub(super) trace: Trace,
+}
+
+impl State {
+    fn new(grant: Arc<Grant>, shelf: Arc<dyn Shelf>, wire: Wire, deadline: Instant, trace: Trace) -> State {
+        // No preopen, no argument, no variable, stdin closed, sockets that refuse: the builder's defaults.
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(Stdio { trace: trace.clone(), stream: Stream::Stdout })
+            .stderr(Stdio { trace: trace.clone(), stream: Stream::Stderr })
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .max_random_size(limits::GUEST_RANDOM_BYTES_MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits::GUEST_HANDLES_MAX);
+        State {
+            wasi: wasi.build(),
+            table,
+            budget: Budget {
+                limit: usize::try_from(grant.limits.memory_bytes).unwrap_or(usize::MAX),
+                ..Budget::default()
+            },
+            deadline,
+            shelf: shelf::Draft::new(shelf, trace.clone()),
+            http: http::Session::new(Arc::clone(&grant), wire, deadline, trace.clone()),
+            grant,
+            trace,
+        }
+    }
+}
+
+fn new_store(wasm: &wasmtime::Engine, state: State) -> Store<State> {
+    let mut store = Store::new(wasm, state);
+    store.limiter(|state| &mut state.budget);
+    store.set_hostcall_fuel(limits::HOSTCALL_BYTES_MAX);
+    store.set_max_component_handles(limits::GUEST_HANDLES_MAX);
+    store.epoch_deadline_callback(|store| {
+        if Instant::now() >= store.data().deadline {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        // Looping guests share their threads with whoever else is ready to run.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store.set_epoch_deadline(1);
+    store
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Sums over all memories and all tables: wasmtime's own limits are for each.
+#[derive(Default)]
+struct Budget {
+    limit: usize,
+    used: usize,
+    elements: usize,
+    /// Growth was refused. The guest's allocator makes an `unreachable` of it, which says nothing.
+    hit: bool,
+}
+
+impl ResourceLimiter for Budget {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
+            self.hit = true;
+            return Ok(false);
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = self.elements.saturating_add(desired.saturating_sub(current));
+        if elements > limits::GUEST_TABLE_ELEMENTS_MAX {
+            return Ok(false);
+        }
+        self.elements = elements;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        2 * limits::GUEST_CORE_INSTANCES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        2 * limits::GUEST_TABLES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        2 * limits::GUEST_MEMORIES_MAX
+    }
+}
+
+/// The shelf of a plugin that is only described.
+struct NoShelf;
+
+impl Shelf for NoShelf {
+    fn get<'a>(&'a self, _: &'a str) -> ShelfFuture<'a, ShelfRead> {
+        none()
+    }
+
+    fn list<'a>(&'a self, _: &'a str, _: Option<&'a str>, _: u32) -> ShelfFuture<'a, Vec<String>> {
+        none()
+    }
+
+    fn bytes(&self) -> ShelfFuture<'_, u64> {
+        none()
+    }
+}
+
+fn none<'a, T: Send + 'a>() -> ShelfFuture<'a, T> {
+    Box::pin(std::future::ready(Err("describe() has no state".into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_tables_are_summed() {
+        let mut budget = Budget { limit: 10, ..Budget::default() };
+        assert!(budget.memory_growing(0, 6, None).unwrap());
+        assert!(budget.memory_growing(0, 4, None).unwrap());
+        assert!(!budget.hit);
+        assert!(!budget.memory_growing(4, 5, None).unwrap());
+        assert!(budget.hit && budget.used == 10);
+
+        let half = limits::GUEST_TABLE_ELEMENTS_MAX / 2;
+        assert!(budget.table_growing(0, half, None).unwrap());
+        assert!(budget.table_growing(0, half, None).unwrap());
+        assert!(!budget.table_growing(half, half + 1, None).unwrap());
+    }
+}

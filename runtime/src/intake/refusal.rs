@@ -1,0 +1,346 @@
+//! Refusal: one table that gives each reason for not answering 200 its status, its slugs and its sentence.
+//!
+//! Two audiences, two texts. The sender gets a status and a slug, and all four failures of a signature look the
+//! same to it, as do an unknown path and a disabled source. The operator gets the reason, and what to type.
+//!
+//! Not here: who is told, how often, and what is remembered (`remembered`).
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode, Version};
+
+use crate::words::limits::{ANSWER_TIMEOUT, REQUEST_TEXT_CHARS_MAX, RETRY_AFTER_DEFAULT};
+use crate::words::time::Millis;
+use crate::{store, verify};
+
+/// Why a request got no 200. What it prints is the operator's sentence.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("the request cannot be read: {0}; see what the sender or a proxy before us makes of it")]
+    Malformed(String),
+    #[error("the headers are larger than {bytes_max} bytes or more than {headers_max}")]
+    HeadersTooLarge { bytes_max: usize, headers_max: usize },
+    #[error("{0}; {advice}", advice = advice(.0))]
+    Signature(#[from] verify::Refused),
+    #[error("no source has the path `{0}`; `longshore sources show` prints the paths there are")]
+    UnknownPath(String),
+    #[error("the source is disabled; `enabled: true` in `sources.{0}` opens it")]
+    Disabled(String),
+    #[error("a {0} came and a webhook is a POST; nothing is wrong where a browser opened the address")]
+    Method(String),
+    #[error("the headers did not end within {} s of the request's first byte", .0.as_secs_f32())]
+    SlowHeaders(Duration),
+    #[error("the body did not end within {} s; the sender or the way to it is slow", .0.as_secs_f32())]
+    SlowBody(Duration),
+    #[error("the body is larger than {bytes_max} bytes; raise `server.max_body` to take it")]
+    TooLarge { bytes_max: usize },
+    #[error("more than {per_second} requests a second; raise `rate` in `sources.{source_name}` to take more")]
+    Rate { source_name: String, per_second: f64, retry_after: Duration },
+    #[error("{0} requests are in flight already; raise `server.max_requests` if the machine can carry more")]
+    Requests(usize),
+    #[error("bodies in flight fill their {0} bytes; senders come back, or send smaller bodies")]
+    Bodies(usize),
+    #[error("{0}")]
+    Store(#[from] store::Refused),
+    #[error("the journal did not answer within {} s; see whether the disk is stuck", ANSWER_TIMEOUT.as_secs())]
+    NoAnswer,
+    #[error("{0} connections are open already; raise `server.max_connections` if the machine can carry more")]
+    Connections(usize),
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(String),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    /// 0: the connection was closed without an answer.
+    pub(super) status: u16,
+    /// What the sender reads.
+    pub(super) told: &'static str,
+    /// What the operator filters by: `sources show`, the metrics' label.
+    pub(super) reason: &'static str,
+    /// Somebody should look at it: logged as a warning. The rest is the Internet's noise.
+    pub(super) loud: bool,
+}
+
+const fn row(status: u16, told: &'static str, reason: &'static str) -> Row {
+    Row { status, told, reason, loud: true }
+}
+
+const fn noise(status: u16, told: &'static str, reason: &'static str) -> Row {
+    Row { status, told, reason, loud: false }
+}
+
+impl Refused {
+    pub(super) fn row(&self) -> Row {
+        use store::Refused as Store;
+        use verify::Refused as Signature;
+        match self {
+            Refused::Malformed(_) => noise(400, "bad-request", "malformed-request"),
+            Refused::HeadersTooLarge { .. } => noise(431, "headers-too-large", "headers-too-large"),
+            Refused::Signature(Signature::NoSignature(_)) => row(401, "unauthorized", "no-signature"),
+            Refused::Signature(Signature::Malformed(_)) => row(401, "unauthorized", "malformed-signature"),
+            Refused::Signature(Signature::Mismatch { .. }) => row(401, "unauthorized", "mismatch"),
+            Refused::Signature(Signature::Stale { .. }) => row(401, "unauthorized", "stale"),
+            Refused::UnknownPath(_) => noise(404, "not-found", "unknown-path"),
+            Refused::Disabled(_) => row(404, "not-found", "disabled"),
+            Refused::Method(_) => noise(405, "method-not-allowed", "method"),
+            Refused::SlowHeaders(_) => noise(408, "timeout", "slow-headers"),
+            Refused::SlowBody(_) => row(408, "timeout", "slow-body"),
+            Refused::TooLarge { .. } => row(413, "too-large", "too-large"),
+            Refused::Rate { .. } => row(429, "rate", "rate"),
+            Refused::Requests(_) => row(503, "busy", "requests-in-flight"),
+            Refused::Bodies(_) => row(503, "busy", "bodies-in-flight"),
+            Refused::Store(Store::Busy) => row(503, "busy", "journal-queue"),
+            Refused::Store(Store::DiskFull { .. }) => row(503, "unavailable", "disk-full"),
+            Refused::Store(Store::SizeCap) => row(503, "unavailable", "size-cap"),
+            Refused::Store(Store::IndexLag { .. }) => row(503, "busy", "index-lag"),
+            Refused::Store(Store::Failed(_)) => row(503, "unavailable", "journal-failed"),
+            Refused::Store(Store::Closing) => row(503, "unavailable", "closing"),
+            Refused::NoAnswer => row(503, "unavailable", "no-answer"),
+            Refused::Connections(_) => row(0, "", "connections"),
+            Refused::Handshake(_) => noise(0, "", "tls-handshake"),
+        }
+    }
+
+    /// What the sender reads. `connection: close` where the rest of the request was left unread: the connection
+    /// cannot carry another one.
+    pub(super) fn answer(&self, version: Version) -> Response {
+        let row = self.row();
+        let mut response = Response::new(Body::from(body(row.told)));
+        *response.status_mut() = StatusCode::from_u16(row.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if row.status == 405 {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        let left_unread = matches!(row.status, 400 | 408 | 413);
+        if left_unread && version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Refused::Rate { retry_after, .. } => Some(*retry_after),
+            _ if self.row().status == 503 => Some(RETRY_AFTER_DEFAULT),
+            _ => None,
+        }
+    }
+}
+
+/// What a sender of slow headers reads, as bytes: there is no request yet that hyper could answer.
+pub(super) fn slow_headers_answer(now: Millis) -> Vec<u8> {
+    let body = body(Refused::SlowHeaders(Duration::ZERO).row().told);
+    let date = i64::try_from(now.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .and_then(|at| jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok())
+        .map_or_else(String::new, |date| format!("date: {date}\r\n"));
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n{date}\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Text of a request as it may be shown: short, on one line, without control characters.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(REQUEST_TEXT_CHARS_MAX).flat_map(char::escape_debug).collect()
+}
+
+fn body(told: &str) -> String {
+    format!(r#"{{"error":"{told}"}}"#)
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// What to do about a signature that was refused, beyond what `verify` says was wrong with it.
+fn advice(refused: &verify::Refused) -> &'static str {
+    match refused {
+        verify::Refused::NoSignature(_) => {
+            "see that the sender has a signing secret set, that no proxy drops the header, and that `preset` is right"
+        }
+        verify::Refused::Malformed(_) => "see that `preset` or `scheme` is the one this sender uses",
+        verify::Refused::Mismatch { .. } => {
+            "copy the secret from the sender again, and see that no proxy rewrites the body"
+        }
+        verify::Refused::Stale { .. } => {
+            "see that this machine's clock is right (`timedatectl`); an old request sent again also looks like this"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    /// One of each.
+    fn every_refusal() -> Vec<Refused> {
+        use store::Refused as Store;
+        use verify::Refused as Signature;
+        vec![
+            Refused::Malformed("the body ended early".into()),
+            Refused::HeadersTooLarge { bytes_max: 32_768, headers_max: 100 },
+            Refused::Signature(Signature::NoSignature("webhook-signature".into())),
+            Refused::Signature(Signature::Malformed("`t` is missing".into())),
+            Refused::Signature(Signature::Mismatch { tried: 2 }),
+            Refused::Signature(Signature::Stale { age_s: 301, tolerance_s: 300 }),
+            Refused::UnknownPath("/wp-login.php".into()),
+            Refused::Disabled("sendpilot".into()),
+            Refused::Method("GET".into()),
+            Refused::SlowHeaders(Duration::from_secs(5)),
+            Refused::SlowBody(Duration::from_secs(8)),
+            Refused::TooLarge { bytes_max: 5_242_880 },
+            Refused::Rate {
+                source_name: "sendpilot".into(),
+                per_second: 2.5,
+                retry_after: Duration::from_millis(1400),
+            },
+            Refused::Requests(1024),
+            Refused::Bodies(67_108_864),
+            Refused::Store(Store::Busy),
+            Refused::Store(Store::DiskFull { free_bytes: 1, reserve_bytes: 2 }),
+            Refused::Store(Store::SizeCap),
+            Refused::Store(Store::IndexLag { records: 100_001 }),
+            Refused::Store(Store::Failed("fdatasync: EIO".into())),
+            Refused::Store(Store::Closing),
+            Refused::NoAnswer,
+            Refused::Connections(4096),
+            Refused::Handshake("the client spoke plain HTTP".into()),
+        ]
+    }
+
+    #[test]
+    fn the_table() {
+        let expected = [
+            "400 bad-request malformed-request",
+            "431 headers-too-large headers-too-large",
+            "401 unauthorized no-signature",
+            "401 unauthorized malformed-signature",
+            "401 unauthorized mismatch",
+            "401 unauthorized stale",
+            "404 not-found unknown-path",
+            "404 not-found disabled",
+            "405 method-not-allowed method",
+            "408 timeout slow-headers",
+            "408 timeout slow-body",
+            "413 too-large too-large",
+            "429 rate rate",
+            "503 busy requests-in-flight",
+            "503 busy bodies-in-flight",
+            "503 busy journal-queue",
+            "503 unavailable disk-full",
+            "503 unavailable size-cap",
+            "503 busy index-lag",
+            "503 unavailable journal-failed",
+            "503 unavailable closing",
+            "503 unavailable no-answer",
+            "0  connections",
+            "0  tls-handshake",
+        ];
+        let rows: Vec<String> = every_refusal()
+            .iter()
+            .map(Refused::row)
+            .map(|row| format!("{} {} {}", row.status, row.told, row.reason))
+            .collect();
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn each_reason_has_a_slug_of_its_own_and_a_sentence() {
+        let refusals = every_refusal();
+        let reasons: std::collections::BTreeSet<_> = refusals.iter().map(|r| r.row().reason).collect();
+        assert_eq!(reasons.len(), refusals.len());
+        for refused in &refusals {
+            let sentence = refused.to_string();
+            assert!(sentence.len() >= 20 && !sentence.ends_with('.'), "{sentence}");
+            assert!(!sentence.contains('\n'), "{sentence}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_sender_reads_a_status_and_a_slug_and_nothing_else() {
+        for refused in every_refusal().into_iter().filter(|r| r.row().status != 0) {
+            let row = refused.row();
+            let response = refused.answer(Version::HTTP_11);
+            assert_eq!(response.status().as_u16(), row.status);
+            let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
+            names.sort();
+            let wanted: &[&str] = match row.status {
+                405 => &["allow", "content-type"],
+                429 | 503 => &["content-type", "retry-after"],
+                400 | 408 | 413 => &["connection", "content-type"],
+                _ => &["content-type"],
+            };
+            assert_eq!(names, wanted, "{refused}");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, format!(r#"{{"error":"{}"}}"#, row.told).into_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_signature_looks_the_same_whatever_is_wrong_with_it() {
+        let mut seen = std::collections::BTreeSet::new();
+        for refused in every_refusal().into_iter().filter(|r| matches!(r, Refused::Signature(_))) {
+            let response = refused.answer(Version::HTTP_11);
+            let head = format!("{} {:?}", response.status(), response.headers());
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            seen.insert((head, body));
+        }
+        assert_eq!(seen.len(), 1);
+    }
+
+    #[test]
+    fn a_disabled_source_looks_like_an_unknown_path() {
+        let (unknown, disabled) =
+            (Refused::UnknownPath("/x".into()).row(), Refused::Disabled("x".into()).row());
+        assert_eq!((unknown.status, unknown.told), (disabled.status, disabled.told));
+    }
+
+    #[test]
+    fn waiting_is_told_in_whole_seconds_and_never_zero() {
+        let refused = |ms| Refused::Rate {
+            source_name: "s".into(),
+            per_second: 1.0,
+            retry_after: Duration::from_millis(ms),
+        };
+        for (ms, told) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (60_000, "60")] {
+            assert_eq!(refused(ms).answer(Version::HTTP_11).headers()[RETRY_AFTER], told, "{ms} ms");
+        }
+        assert_eq!(Refused::NoAnswer.answer(Version::HTTP_11).headers()[RETRY_AFTER], "5");
+    }
+
+    #[test]
+    fn http_2_has_no_connection_header() {
+        let response = Refused::TooLarge { bytes_max: 1 }.answer(Version::HTTP_2);
+        assert!(!response.headers().contains_key(CONNECTION));
+    }
+
+    #[test]
+    fn slow_headers_are_answered_as_any_other_refusal() {
+        let text = String::from_utf8(slow_headers_answer(Millis(0))).unwrap();
+        assert_eq!(
+            text,
+            "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: 19\r\n\
+             connection: close\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n{\"error\":\"timeout\"}"
+        );
+    }
+
+    #[test]
+    fn text_of_a_request_is_shown_short_and_on_one_line() {
+        assert_eq!(shown("/a\r\nb\u{1b}[31m"), "/a\\r\\nb\\u{1b}[31m");
+        assert_eq!(shown(&"x".repeat(1000)).len(), REQUEST_TEXT_CHARS_MAX);
+    }
+}

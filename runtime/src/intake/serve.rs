@@ -1,0 +1,160 @@
+//! Serve: sockets. Takes connections up to a cap, and at the end drains them.
+//!
+//! A connection over the cap is closed at once: a sender that is turned away tries again, one that hangs does not.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use super::connection::{self, Pulse, Times};
+use super::receive::{self, Connection};
+use super::refusal::Refused;
+use super::tls::Acceptor;
+use super::{Error, Intake, Tls};
+use crate::words::limits::{ACCEPT_PAUSE, REFUSAL_LOG_WINDOW, TLS_HANDSHAKE_TIMEOUT};
+
+pub(super) async fn serve(
+    intake: Arc<Intake>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let tls = match &intake.options.tls {
+        Tls::Off => None,
+        Tls::Files { cert, key } => Some(Acceptor::new(cert, key)?),
+    };
+    let _housekeeping = [
+        tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.keep_fresh()))),
+        Some(AbortOnDropHandle::new(tokio::spawn(tell_left_out(Arc::clone(&intake))))),
+    ];
+    let server = Arc::new(Server {
+        router: receive::router(&intake),
+        intake,
+        tls,
+        http: connection::http(),
+        stop,
+        drained: CancellationToken::new(),
+        connections: TaskTracker::new(),
+    });
+    tokio::select! {
+        () = server.stop.cancelled() => {}
+        never = server.accept(&listener) => match never {},
+    }
+    drop(listener);
+    server.drain().await;
+    Ok(())
+}
+
+/// Counts of refusals that were left out of the log are told when their window is over.
+async fn tell_left_out(intake: Arc<Intake>) {
+    let mut tick = interval(REFUSAL_LOG_WINDOW);
+    loop {
+        tick.tick().await;
+        intake.tell_left_out();
+    }
+}
+
+/// What every connection shares.
+struct Server {
+    intake: Arc<Intake>,
+    router: Router,
+    tls: Option<Acceptor>,
+    http: auto::Builder<TokioExecutor>,
+    /// No more requests.
+    stop: CancellationToken,
+    /// The drain is over.
+    drained: CancellationToken,
+    connections: TaskTracker,
+}
+
+impl Server {
+    async fn accept(self: &Arc<Self>, listener: &TcpListener) -> Infallible {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                // The peer went away between its handshake and our accept.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    if let Some(left_out) = self.intake.elsewhere.may_tell("accept", Instant::now()) {
+                        warn!(%error, left_out, "no connection can be accepted; see `ulimit -n`");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let Ok(room) = Arc::clone(&self.intake.connections).try_acquire_owned() else {
+            let refused = Refused::Connections(self.intake.options.connections_max);
+            return self.intake.note(None, &refused, peer.ip());
+        };
+        // Answers are small and whole: there is nothing to wait for. Where it fails, they are only later.
+        let _ = stream.set_nodelay(true);
+        self.connections.spawn(Arc::clone(self).handle(stream, peer, room));
+    }
+
+    async fn handle(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _room: OwnedSemaphorePermit) {
+        // Children of the tokens: connections do not share one lock.
+        let drained = self.drained.child_token();
+        let served = async {
+            match &self.tls {
+                None => self.serve(stream, peer).await,
+                Some(tls) => match timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => self.serve(stream, peer).await,
+                    Ok(Err(why)) => why.map_or(Ok(()), |why| Err(Refused::Handshake(why))),
+                    Err(_) => Err(Refused::Handshake("it took too long".to_owned())),
+                },
+            }
+        };
+        tokio::select! {
+            served = served => if let Err(refused) = served {
+                self.intake.note(None, &refused, peer.ip());
+            },
+            () = drained.cancelled() => debug!(%peer, "a connection was dropped at the end of the drain"),
+        }
+    }
+
+    async fn serve<I>(&self, stream: I, peer: SocketAddr) -> Result<(), Refused>
+    where
+        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let pulse = Pulse::new(Times::new(self.intake.options.header_timeout));
+        let connection = Connection { peer: peer.ip(), pulse: Arc::clone(&pulse) };
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(connection.clone());
+            let router = self.router.clone();
+            async move { answered(router, request).await }
+        });
+        connection::serve(stream, &self.http, service, pulse, &self.stop.child_token()).await
+    }
+
+    async fn drain(&self) {
+        self.connections.close();
+        if timeout(self.intake.options.drain, self.connections.wait()).await.is_err() {
+            warn!(connections = self.connections.len(), "the drain is over and connections are still open");
+            self.drained.cancel();
+            self.connections.wait().await;
+        }
+    }
+}
+
+async fn answered(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+    router.oneshot(request.map(Body::new)).await
+}

@@ -1,0 +1,724 @@
+//! The room through its real door: TLS or not, a real ledger, signatures made by the scheme itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::store::{self, EventFilter, EventRow};
+use crate::words::limits::{OPEN_AGE_MAX_DEFAULT, RETAIN_AGE_DEFAULT, RETAIN_BYTES_DEFAULT};
+use crate::words::secret::Secret;
+
+const SECRET: &str = "a secret of the sender's";
+const PATH: &str = "/webhooks/sendpilot";
+
+// === the house of a test ===
+
+/// A running intake. Dropping it stops it.
+struct House {
+    intake: Arc<Intake>,
+    ledger: Ledger,
+    metrics: Metrics,
+    address: SocketAddr,
+    stop: CancellationToken,
+    served: JoinHandle<Result<(), Error>>,
+    certificate: Option<PathBuf>,
+    _folder: TempDir,
+}
+
+fn options() -> Options {
+    Options {
+        tls: Tls::Off,
+        behind_proxy: false,
+        body_bytes_max: 1000,
+        connections_max: 64,
+        requests_max: 64,
+        header_timeout: Duration::from_secs(60),
+        body_timeout: Duration::from_secs(60),
+        drain: Duration::from_secs(60),
+    }
+}
+
+fn source(name: &str) -> Source {
+    let preset = verify::preset("sendpilot").unwrap();
+    let scheme = verify::Scheme::compile(&preset.scheme, &preset.event).unwrap();
+    let key = scheme.key(&Secret::new(SECRET), None).unwrap();
+    Source {
+        name: Name::new(name).unwrap(),
+        path: format!("/webhooks/{name}"),
+        enabled: true,
+        scheme,
+        keys: ArcSwap::from_pointee(vec![key]),
+        dedupe_window: Duration::from_secs(3600),
+        rate: None,
+        public_url: String::new(),
+    }
+}
+
+impl House {
+    async fn open(options: Options, sources: Vec<Source>) -> House {
+        let folder = tempfile::tempdir().unwrap();
+        let (options, certificate) = with_certificate(options, &folder);
+        let store = store::Options {
+            path: folder.path().join("data"),
+            durability: store::Durability::ProcessCrash,
+            retain_age: RETAIN_AGE_DEFAULT,
+            retain_bytes: RETAIN_BYTES_DEFAULT,
+            open_age_max: OPEN_AGE_MAX_DEFAULT,
+        };
+        let opened = tokio::task::spawn_blocking(move || Ledger::open(store, Millis::now()));
+        let (ledger, _) = opened.await.unwrap().unwrap();
+        let metrics = Metrics::default();
+        let routes = route::Table::new(vec![route::Subscription {
+            name: Name::new("replies").unwrap(),
+            source: Name::new("sendpilot").unwrap(),
+            handler: Name::new("notify").unwrap(),
+            events: vec![route::Pattern::parse("message.*").unwrap()],
+        }]);
+        let intake = Intake::new(options, sources, routes, ledger.clone(), metrics.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(Arc::clone(&intake).serve(listener, stop.clone()));
+        House { intake, ledger, metrics, address, stop, served, certificate, _folder: folder }
+    }
+
+    async fn plain() -> House {
+        House::open(options(), vec![source("sendpilot")]).await
+    }
+
+    async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn tls(&self, alpn: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let pem = std::fs::read(self.certificate.as_ref().expect("this house has TLS")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, self.tcp().await).await.unwrap()
+    }
+
+    /// Sends bytes on a connection of its own and reads to its end.
+    async fn raw(&self, sent: &[u8]) -> Answer {
+        talk(self.tcp().await, sent).await
+    }
+
+    async fn post(&self, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
+        self.raw(&request("POST", path, headers, body)).await
+    }
+
+    async fn send(&self, event: &Event) -> Answer {
+        self.post(PATH, &event.signed(), event.body.as_bytes()).await
+    }
+
+    async fn events(&self) -> Vec<EventRow> {
+        self.ledger.events(EventFilter { limit: 100, ..Default::default() }).await.unwrap().rows
+    }
+
+    fn reasons(&self, source: &str) -> Vec<String> {
+        let refusals = self.intake.refusals(&Name::new(source).unwrap());
+        refusals.into_iter().rev().map(|refusal| refusal.reason).collect()
+    }
+
+    fn reasons_elsewhere(&self) -> Vec<String> {
+        self.intake.refusals_elsewhere().into_iter().rev().map(|refusal| refusal.reason).collect()
+    }
+
+    /// Waits until something holds that no answer tells of.
+    async fn until(&self, holds: impl Fn(&House) -> bool) {
+        let wait = async {
+            while !holds(self) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it never came to hold");
+    }
+
+    async fn closed(self) {
+        self.stop.cancel();
+        self.served.await.unwrap().unwrap();
+        self.ledger.close().await.unwrap();
+    }
+}
+
+fn with_certificate(options: Options, folder: &TempDir) -> (Options, Option<PathBuf>) {
+    if matches!(options.tls, Tls::Off) {
+        return (options, None);
+    }
+    let (cert, key) = tls::make_development_certificate(folder.path()).unwrap();
+    (Options { tls: Tls::Files { cert: cert.clone(), key }, ..options }, Some(cert))
+}
+
+/// `House::open` makes the certificate.
+fn some_tls() -> Tls {
+    Tls::Files { cert: PathBuf::new(), key: PathBuf::new() }
+}
+
+struct Event {
+    id: String,
+    body: String,
+}
+
+fn event(id: &str) -> Event {
+    let body = format!(r#"{{"eventId":"{id}","eventType":"message.received","data":{{}}}}"#);
+    Event { id: id.to_owned(), body }
+}
+
+impl Event {
+    fn signed(&self) -> Vec<(String, String)> {
+        self.signed_at(Millis::now())
+    }
+
+    fn signed_at(&self, now: Millis) -> Vec<(String, String)> {
+        sign(SECRET, &self.id, self.body.as_bytes(), now)
+    }
+}
+
+fn sign(secret: &str, id: &str, body: &[u8], now: Millis) -> Vec<(String, String)> {
+    source("x").scheme.sign(&Secret::new(secret), id, "message.received", body, "", now).unwrap()
+}
+
+fn request(method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// An answer as text.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Answer {
+    fn parse(text: &str) -> Answer {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines.map(|line| line.split_once(": ").unwrap());
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Answer { status, headers, body: body.to_owned() }
+    }
+
+    fn told(&self) -> (u16, &str) {
+        (self.status, &self.body)
+    }
+}
+
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, sent: &[u8]) -> Answer {
+    // A refusal may come, and the connection end, before all is sent.
+    let _ = stream.write_all(sent).await;
+    read_answer(stream).await
+}
+
+async fn read_answer(mut stream: impl AsyncRead + Unpin) -> Answer {
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text).await;
+    Answer::parse(&String::from_utf8(text).unwrap())
+}
+
+const ACCEPTED: (u16, &str) = (200, r#"{"status":"accepted"}"#);
+const UNAUTHORIZED: (u16, &str) = (401, r#"{"error":"unauthorized"}"#);
+
+// === what is accepted ===
+
+#[tokio::test]
+async fn new_and_duplicate_are_answered_the_same_and_stored_once() {
+    let house = House::plain().await;
+    let event = event("evt_1");
+    let (first, second) = (house.send(&event).await, house.send(&event).await);
+    assert_eq!((first.told(), second.told()), (ACCEPTED, ACCEPTED));
+    assert_eq!(first.headers.keys().collect::<Vec<_>>(), second.headers.keys().collect::<Vec<_>>());
+    let events = house.events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!((events[0].id.as_str(), events[0].event_type.as_str()), ("evt_1", "message.received"));
+    assert_eq!(events[0].deliveries.len(), 1);
+    let text = house.metrics.encode();
+    assert!(text.contains(r#"longshore_events_accepted_total{source="sendpilot"} 1"#), "{text}");
+    assert!(text.contains(r#"longshore_events_duplicate_total{source="sendpilot"} 1"#), "{text}");
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn an_answer_has_no_header_that_nobody_asked_for() {
+    let house = House::plain().await;
+    let answers = [
+        (house.send(&event("evt_1")).await, &["connection", "content-length", "content-type", "date"][..]),
+        (house.post(PATH, &[], b"").await, &["connection", "content-length", "content-type", "date"]),
+        (house.post("/nobody", &[], b"").await, &["connection", "content-length", "content-type", "date"]),
+        (
+            house.raw(&request("GET", PATH, &[], b"")).await,
+            &["allow", "connection", "content-length", "content-type", "date"],
+        ),
+    ];
+    for (answer, names) in answers {
+        assert_eq!(answer.headers.keys().collect::<Vec<_>>(), names, "{answer:?}");
+    }
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_what_came_less_the_credentials() {
+    let house = House::plain().await;
+    let event = event("evt_1");
+    let mut headers = event.signed();
+    for (name, value) in [("Authorization", "Bearer x"), ("X-Team", "a"), ("X-Team", "b"), ("Cookie", "c=d")]
+    {
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+    let path = format!("{PATH}?team=a%20b&x");
+    assert_eq!(house.post(&path, &headers, event.body.as_bytes()).await.told(), ACCEPTED);
+    let row = &house.events().await[0];
+    assert!(!row.test);
+    let stored = house.ledger.event(row.event).await.unwrap();
+    assert_eq!(stored.query.as_deref(), Some("team=a%20b&x"));
+    assert_eq!(stored.body, event.body);
+    assert_eq!(Some(stored.secret), Some(Secret::new(SECRET).fingerprint()));
+    let names: Vec<_> = stored.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let signature = headers[0].0.to_lowercase();
+    assert_eq!(names, ["host", "connection", "content-length", &signature, "x-team", "x-team"]);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn content_refuses_nothing_and_a_mark_makes_a_test() {
+    let house = House::plain().await;
+    for body in [&b"not JSON"[..], b"", b"{}", b"[1,2]", b"\xff\x00"] {
+        let mut headers = sign(SECRET, "", body, Millis::now());
+        headers.push(("longshore-test".to_owned(), "1".to_owned()));
+        headers.push(("content-type".to_owned(), "application/x-whatever".to_owned()));
+        assert_eq!(house.post(PATH, &headers, body).await.told(), ACCEPTED, "{body:?}");
+    }
+    let events = house.events().await;
+    assert_eq!(events.len(), 5);
+    assert!(
+        events.iter().all(|event| event.test && event.event_type.is_empty() && event.deliveries.is_empty())
+    );
+    house.closed().await;
+}
+
+// === what is refused ===
+
+#[tokio::test]
+async fn what_is_not_proved_genuine_is_401_and_nothing_is_stored() {
+    let house = House::plain().await;
+    let event = event("evt_1");
+    let body = event.body.as_bytes();
+    let now = Millis::now();
+    let header = event.signed()[0].0.clone();
+    let cases = [
+        (vec![], "no-signature"),
+        (vec![(header, "nonsense".to_owned())], "malformed-signature"),
+        (sign("another secret of some length", "evt_1", body, now), "mismatch"),
+        (sign(SECRET, "evt_1", b"another body", now), "mismatch"),
+        (event.signed_at(now.minus(Duration::from_secs(310))), "stale"),
+    ];
+    let mut seen = BTreeSet::new();
+    for (headers, reason) in &cases {
+        let mut answer = house.post(PATH, headers, body).await;
+        assert_eq!(answer.told(), UNAUTHORIZED, "{reason}");
+        answer.headers.remove("date");
+        seen.insert(format!("{answer:?}"));
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(house.reasons("sendpilot"), cases.map(|(_, reason)| reason));
+    let last = &house.intake.refusals(&Name::new("sendpilot").unwrap())[0];
+    assert_eq!((last.status, last.address.as_str()), (401, "127.0.0.1"));
+    assert!(last.detail.contains("timedatectl"), "{}", last.detail);
+    assert!(house.events().await.is_empty());
+    assert!(
+        house.metrics.encode().contains(r#"reason="stale",source="sendpilot"} 1"#)
+            || house.metrics.encode().contains(r#"source="sendpilot",reason="stale"} 1"#)
+    );
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn paths_are_exact_and_only_post_is_taken() {
+    let mut closed = source("closed");
+    closed.enabled = false;
+    let mut braces = source("braces");
+    braces.path = "/webhooks/{team}".to_owned();
+    let house = House::open(options(), vec![source("sendpilot"), closed, braces]).await;
+    let event = event("evt_1");
+    let not_found = (404, r#"{"error":"not-found"}"#);
+    for path in [
+        "/",
+        "/webhooks",
+        "/webhooks/sendpilot/",
+        "/webhooks/SendPilot",
+        "/webhooks/%73endpilot",
+        "/webhooks/closed",
+    ] {
+        let answer = house.post(path, &event.signed(), event.body.as_bytes()).await;
+        assert_eq!(answer.told(), not_found, "{path}");
+    }
+    assert_eq!(house.post("/webhooks/{team}", &event.signed(), event.body.as_bytes()).await.status, 200);
+    for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+        let answer = house.raw(&request(method, PATH, &[], b"")).await;
+        assert_eq!((answer.status, answer.headers["allow"].as_str()), (405, "POST"), "{method}");
+    }
+    assert_eq!(house.reasons("closed"), ["disabled"]);
+    assert_eq!(house.reasons("sendpilot"), ["method"; 5]);
+    assert_eq!(house.reasons_elsewhere(), ["unknown-path"; 5]);
+    assert!(house.intake.refusals_elsewhere()[0].detail.contains("`/webhooks/%73endpilot`"));
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn an_enabled_source_has_the_path_before_a_disabled_one() {
+    let mut old = source("zold");
+    old.enabled = false;
+    old.path = PATH.to_owned();
+    let house = House::open(options(), vec![source("sendpilot"), old]).await;
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_body_at_the_cap_is_taken_and_one_byte_over_is_413() {
+    let house = House::plain().await;
+    let max = house.intake.options.body_bytes_max;
+    let body = |bytes| vec![b'x'; bytes];
+    let signed = |body: &[u8]| sign(SECRET, "", body, Millis::now());
+    let at_cap = body(max);
+    assert_eq!(house.post(PATH, &signed(&at_cap), &at_cap).await.told(), ACCEPTED);
+    let too_large = (413, r#"{"error":"too-large"}"#);
+    // Claimed: refused before any of it is sent.
+    let claimed = format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", max + 1);
+    assert_eq!(house.raw(claimed.as_bytes()).await.told(), too_large);
+    // Chunked: counted.
+    let chunked = |bytes: usize| {
+        let head = format!(
+            "POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{bytes:x}\r\n"
+        );
+        [head.as_bytes(), &body(bytes), b"\r\n0\r\n\r\n"].concat()
+    };
+    assert_eq!(house.raw(&chunked(max)).await.told(), UNAUTHORIZED);
+    assert_eq!(house.raw(&chunked(max + 1)).await.told(), too_large);
+    assert_eq!(house.reasons("sendpilot"), ["too-large", "no-signature", "too-large"]);
+    assert_eq!(house.intake.in_flight().body_bytes, 0);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_goes_on_sending_still_reads_413() {
+    let house = House::plain().await;
+    let head = format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n");
+    let answer = house.raw(&[head.as_bytes(), &vec![b'x'; 3_000_000]].concat()).await;
+    assert_eq!((answer.status, answer.headers["connection"].as_str()), (413, "close"));
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_rate_is_429_and_forgeries_do_not_use_it_up() {
+    let mut limited = source("sendpilot");
+    limited.rate = Some(0.001);
+    let house = House::open(options(), vec![limited, source("other")]).await;
+    for _ in 0..5 {
+        assert_eq!(house.post(PATH, &[], b"").await.told(), UNAUTHORIZED);
+    }
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
+    let answer = house.send(&event("evt_2")).await;
+    assert_eq!(answer.told(), (429, r#"{"error":"rate"}"#));
+    let wait: u64 = answer.headers["retry-after"].parse().unwrap();
+    assert!((900..=1000).contains(&wait), "{wait}");
+    let event = event("evt_3");
+    assert_eq!(house.post("/webhooks/other", &event.signed(), event.body.as_bytes()).await.told(), ACCEPTED);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn too_many_requests_at_once_are_503_and_told_when_to_come_back() {
+    let house = House::open(Options { requests_max: 1, ..options() }, vec![source("sendpilot")]).await;
+    let event = event("evt_1");
+    let whole = request("POST", PATH, &event.signed(), event.body.as_bytes());
+    let mut first = house.tcp().await;
+    first.write_all(&whole[..whole.len() - 1]).await.unwrap();
+    house.until(|house| house.intake.in_flight().requests == 1).await;
+    let answer = house.send(&event).await;
+    assert_eq!(answer.told(), (503, r#"{"error":"busy"}"#));
+    assert_eq!(answer.headers["retry-after"], "5");
+    first.write_all(&whole[whole.len() - 1..]).await.unwrap();
+    assert_eq!(read_answer(first).await.told(), ACCEPTED);
+    assert_eq!(house.reasons("sendpilot"), ["requests-in-flight"]);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_connection_over_the_cap_is_closed() {
+    let house = House::open(Options { connections_max: 1, ..options() }, vec![source("sendpilot")]).await;
+    let first = house.tcp().await;
+    house.until(|house| house.intake.in_flight().connections == 1).await;
+    let mut second = house.tcp().await;
+    let read = second.read(&mut [0; 10]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    drop(first);
+    house.until(|house| house.intake.in_flight().connections == 0).await;
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
+    assert_eq!(house.reasons_elsewhere(), ["connections"]);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_store_that_closes_is_503_and_the_body_is_not_read() {
+    let house = House::plain().await;
+    house.ledger.close().await.unwrap();
+    let claimed =
+        format!("POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n");
+    let answer = house.raw(claimed.as_bytes()).await;
+    assert_eq!(answer.told(), (503, r#"{"error":"unavailable"}"#));
+    assert_eq!(answer.headers["retry-after"], "5");
+    assert_eq!(house.reasons("sendpilot"), ["closing"]);
+    house.stop.cancel();
+    house.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn slow_headers_and_slow_bodies_are_408_while_others_are_served() {
+    let soon = Duration::from_millis(300);
+    let slow = Options { header_timeout: soon, body_timeout: soon, ..options() };
+    let house = House::open(Options { tls: some_tls(), ..slow }, vec![source("sendpilot")]).await;
+    let slow_headers =
+        async { talk(house.tls("http/1.1").await, b"POST /webhooks/sendpilot HTTP/1.1\r\nhost: ").await };
+    let slow_body = async {
+        let head = format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{");
+        talk(house.tls("http/1.1").await, head.as_bytes()).await
+    };
+    let others = async {
+        for n in 0..3 {
+            let event = event(&format!("evt_{n}"));
+            let sent = request("POST", PATH, &event.signed(), event.body.as_bytes());
+            assert_eq!(talk(house.tls("http/1.1").await, &sent).await.told(), ACCEPTED);
+        }
+    };
+    let (headers, body, ()) = tokio::join!(slow_headers, slow_body, others);
+    let timeout = (408, r#"{"error":"timeout"}"#);
+    assert_eq!((headers.told(), body.told()), (timeout, timeout));
+    assert_eq!(
+        (headers.headers["connection"].as_str(), body.headers["connection"].as_str()),
+        ("close", "close")
+    );
+    house.until(|house| house.reasons_elsewhere() == ["slow-headers"]).await;
+    assert_eq!(house.reasons("sendpilot"), ["slow-body"]);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn no_log_line_holds_a_body_a_signature_or_a_secret() {
+    let log = Log::of_this_room();
+    let house = House::plain().await;
+    let event = event("evt_1");
+    let mut marked = Event { id: event.id.clone(), body: event.body.replace("{}", r#"{"x":"marked-body"}"#) };
+    house.send(&event).await;
+    house.send(&marked).await;
+    let forged = sign("another secret of some length", "evt_1", b"x", Millis::now());
+    house.post(&format!("{PATH}?marked-query=1"), &forged, marked.body.as_bytes()).await;
+    house.post("/nobody?marked-query=1", &forged, b"").await;
+    marked.body.truncate(20);
+    house.post(PATH, &marked.signed(), marked.body.as_bytes()).await;
+    let text = log.text();
+    for verb in ["read", "verify", "identify", "route", "accept", "answer"] {
+        assert!(text.contains(&format!("{verb}{{source=sendpilot}}")), "no span `{verb}` in {text}");
+    }
+    for said in
+        ["refused: no live secret", "has another body", "without all its names", "no source has the path"]
+    {
+        assert!(text.contains(said), "`{said}` is missing in {text}");
+    }
+    let signature = forged[0].1.rsplit('=').next().unwrap();
+    for never in [SECRET, "marked-body", "marked-query", signature] {
+        assert!(!text.contains(never), "`{never}` in {text}");
+    }
+    house.closed().await;
+}
+
+/// What this room logs, in all its tests: one subscriber for the process, since callsites remember what the
+/// subscribers of other threads wanted.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn of_this_room() -> &'static Log {
+        static LOG: std::sync::OnceLock<Log> = std::sync::OnceLock::new();
+        LOG.get_or_init(|| {
+            let log = Log::default();
+            let to = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_env_filter("longshore::intake=trace")
+                .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NEW)
+                .with_writer(move || to.clone())
+                .finish();
+            tracing::subscriber::set_global_default(subscriber)
+                .expect("nobody else in this process sets one");
+            log
+        })
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+// === connections ===
+
+#[tokio::test]
+async fn http_2_over_tls_is_served() {
+    let house = House::open(Options { tls: some_tls(), ..options() }, vec![source("sendpilot")]).await;
+    let stream = TokioIo::new(house.tls("h2").await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let client = tokio::spawn(connection);
+    for (event, status) in [(event("evt_1"), 200), (event("evt_2"), 200)] {
+        let mut request = Request::post(format!("https://localhost{PATH}"));
+        for (name, value) in event.signed() {
+            request = request.header(name, value);
+        }
+        let body = Full::new(Bytes::from(event.body.clone()));
+        let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status);
+        let names: BTreeSet<_> = answer.headers().keys().map(|name| name.as_str().to_owned()).collect();
+        assert_eq!(names, ["content-length", "content-type", "date"].map(str::to_owned).into());
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), ACCEPTED.1);
+    }
+    let too_large =
+        Request::post(format!("https://localhost{PATH}")).body(Full::new(Bytes::from(vec![0; 200_000])));
+    assert_eq!(sender.send_request(too_large.unwrap()).await.unwrap().status(), 413);
+    assert_eq!(house.events().await.len(), 2);
+    house.closed().await;
+    client.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn more_headers_than_allowed_are_431_with_http_2_too() {
+    let house = House::plain().await;
+    let stream = TokioIo::new(house.tcp().await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let client = tokio::spawn(connection);
+    let mut request = Request::post(format!("http://localhost{PATH}"));
+    for n in 0..=crate::words::limits::HEADERS_MAX {
+        request = request.header(format!("x-{n}"), "1");
+    }
+    let answer = sender.send_request(request.body(Full::new(Bytes::new())).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 431);
+    house.closed().await;
+    client.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_without_tls_is_named_to_the_operator() {
+    let house = House::open(Options { tls: some_tls(), ..options() }, vec![source("sendpilot")]).await;
+    let mut plain = house.tcp().await;
+    plain.write_all(&request("GET", "/", &[], b"")).await.unwrap();
+    let _ = plain.read_to_end(&mut Vec::new()).await;
+    house.until(|house| !house.intake.refusals_elsewhere().is_empty()).await;
+    let refusal = &house.intake.refusals_elsewhere()[0];
+    assert_eq!((refusal.reason.as_str(), refusal.status), ("tls-handshake", 0));
+    assert!(refusal.detail.contains("https://"), "{}", refusal.detail);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_sender_is_the_last_hop() {
+    let house = House::open(Options { behind_proxy: true, ..options() }, vec![source("sendpilot")]).await;
+    let hops = [("x-forwarded-for".to_owned(), "10.0.0.1, 203.0.113.7".to_owned())];
+    house.post(PATH, &hops, b"").await;
+    assert_eq!(house.intake.refusals(&Name::new("sendpilot").unwrap())[0].address, "203.0.113.7");
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_what_is_in_flight_and_takes_nothing_new() {
+    let house = House::plain().await;
+    let event = event("evt_1");
+    let whole = request("POST", PATH, &event.signed(), event.body.as_bytes());
+    let mut busy = house.tcp().await;
+    let idle = house.tcp().await;
+    busy.write_all(&whole[..whole.len() - 1]).await.unwrap();
+    house
+        .until(|house| house.intake.in_flight().requests == 1 && house.intake.in_flight().connections == 2)
+        .await;
+    house.stop.cancel();
+    house.until(|house| house.intake.in_flight().connections == 1).await;
+    drop(idle);
+    assert!(TcpStream::connect(house.address).await.is_err());
+    busy.write_all(&whole[whole.len() - 1..]).await.unwrap();
+    assert_eq!(read_answer(busy).await.told(), ACCEPTED);
+    assert_eq!(house.events().await.len(), 1);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_drain_has_an_end() {
+    let house =
+        House::open(Options { drain: Duration::from_millis(50), ..options() }, vec![source("sendpilot")])
+            .await;
+    let mut busy = house.tcp().await;
+    busy.write_all(format!("POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    house.until(|house| house.intake.in_flight().requests == 1).await;
+    house.stop.cancel();
+    house.served.await.unwrap().unwrap();
+    assert_eq!(house.intake.in_flight().connections, 0);
+    house.ledger.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_is_said_at_start() {
+    let house = House::plain().await;
+    let missing = Tls::Files { cert: "missing.pem".into(), key: "missing-key.pem".into() };
+    let intake = Intake::new(
+        Options { tls: missing, ..options() },
+        vec![],
+        route::Table::default(),
+        house.ledger.clone(),
+        Metrics::default(),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error = intake.serve(listener, CancellationToken::new()).await.unwrap_err();
+    assert!(error.to_string().starts_with("certificate `missing.pem`: cannot be read"), "{error}");
+    house.closed().await;
+}

@@ -1,0 +1,209 @@
+//! Core: what the ledger's clones, the writer and the indexer share.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::claims::Claims;
+use super::codec::{Kind, Record};
+use super::health::{Clock, Health};
+use super::index::{Blob, Index, Range};
+use super::journal::{Disk, RawRecord, Segments};
+use super::view::{Changes, Generation, Reached, Scan, View};
+use super::writer::{Asked, Batch, Failure, Job, Queue};
+use super::{Error, OpenDelivery, Options, Stat, keys};
+
+pub(super) struct Core {
+    pub options: Options,
+    pub disk: Arc<dyn Disk>,
+    pub journal_dir: PathBuf,
+    pub segments: Arc<Segments>,
+    pub index: Index,
+    pub view: View,
+    pub claims: Arc<Claims>,
+    pub queue: Queue,
+    pub health: Health,
+    pub clock: Clock,
+    pub announce: Mutex<Option<mpsc::Sender<OpenDelivery>>>,
+    pub indexer: Mutex<Option<JoinHandle<()>>>,
+    /// End of the journal at the start: an attempt that began below it is not running.
+    pub opened_at: u64,
+    /// One retention at a time.
+    pub retaining: tokio::sync::Mutex<()>,
+    /// Last, so that it is let go of when everything above has let go of its files.
+    pub _lock: std::fs::File,
+}
+
+impl Core {
+    // === reading ===
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error> {
+        match self.view.get(key) {
+            Some(value) => Ok(value),
+            None => self.index.get(key),
+        }
+    }
+
+    pub(super) fn scan(&self, range: Range, reverse: bool) -> Scan<'_> {
+        Scan::new(&self.view, &self.index, range, reverse)
+    }
+
+    /// A record under the position that it had first, wherever it lies now. None: dropped.
+    pub(super) fn record(&self, position: u64) -> Result<Option<Found>, Error> {
+        // A record that is moved while it is looked for is found the second time.
+        for _ in 0..3 {
+            if let Some(raw) = self.segments.record(position)? {
+                let record = self.decode(&raw)?;
+                return Ok(Some(Found { record, link: raw.link, batch: raw.batch, answer_us: None }));
+            }
+            let Some(at) = self.get(&keys::moved(position))? else { continue };
+            let at = keys::number_in(&at, 0)?;
+            if let Some(raw) = self.segments.record(at)? {
+                return self.unwrap_copy(position, &raw).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn unwrap_copy(&self, position: u64, raw: &RawRecord) -> Result<Found, Error> {
+        match self.decode(raw)? {
+            Record::Copy(super::codec::CopyRecord::Whole {
+                position: original,
+                kind,
+                link,
+                answer_us,
+                payload,
+                ..
+            }) if original == position => {
+                let record =
+                    Record::decode(kind, &payload).map_err(|why| self.damaged(raw.position, &why))?;
+                Ok(Found { record, link, batch: raw.batch, answer_us: Some(answer_us) })
+            }
+            _ => Err(Error::Index(format!("{position:x} should lie at {:x}, and does not", raw.position))),
+        }
+    }
+
+    pub(super) fn decode(&self, raw: &RawRecord) -> Result<Record, Error> {
+        if Kind::of(raw.kind).is_none() {
+            return Err(Error::UnknownKind(self.segments.path_of(raw.position), raw.kind));
+        }
+        Record::decode(raw.kind, &raw.payload).map_err(|why| self.damaged(raw.position, &why))
+    }
+
+    fn damaged(&self, position: u64, why: &super::codec::Unreadable) -> Error {
+        self.segments.damaged(position, &why.to_string())
+    }
+
+    // === writing ===
+
+    /// Runs in the writer; returns what it returned once that is durable.
+    pub(super) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Batch) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if let Some(failure) = self.stopped() {
+            return Err(failure.error());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(Job::Change(Box::new(Asked { change, reply })))?;
+        answer.await.unwrap_or_else(|_| Err(self.stopped_error()))
+    }
+
+    /// For whoever found a thread gone.
+    pub(super) fn stopped_error(&self) -> Error {
+        self.stopped().unwrap_or(Failure::Closing).error()
+    }
+
+    pub(super) fn stat(&self) -> Stat {
+        let load = |figure: &std::sync::atomic::AtomicU64| figure.load(Ordering::Relaxed);
+        let health = &self.health;
+        let backlog = super::deliveries::backlogs(self).unwrap_or_default();
+        Stat {
+            failed: health.stopped().map(|refused| refused.to_string()),
+            segments: self.segments.list().len() as u64,
+            journal_bytes: self.segments.bytes(),
+            live_bytes: load(&health.live_bytes),
+            index_bytes: self.index.size_on_disk(),
+            index_lag_records: self.view.lag() as u64,
+            free_bytes: health.free_bytes(),
+            durable_position: self.segments.end(),
+            backlog: backlog.into_iter().map(|(handler, figures)| (handler.to_string(), figures)).collect(),
+            syncs: load(&health.syncs),
+            sync_us_total: load(&health.sync_us),
+            records: load(&health.records),
+        }
+    }
+
+    fn stopped(&self) -> Option<Failure> {
+        self.health.failed().map(|why| Failure::Failed(why.to_owned()))
+    }
+
+    /// Makes a durable batch visible. `reached: None`: the changes are in no record.
+    pub(super) fn commit(&self, changes: Changes, reached: Option<Reached>) {
+        if let Some(live) = changes.ops.get(keys::LIVE).and_then(|op| op.value.as_ref()) {
+            self.health.live_bytes.store(keys::number_in(live, 0).unwrap_or(0), Ordering::Relaxed);
+        }
+        self.view.commit(changes, reached);
+        self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn announce(&self, opened: Vec<OpenDelivery>) {
+        if opened.is_empty() {
+            return;
+        }
+        let announce = self.announce.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(announce) = announce.as_ref() {
+            for delivery in opened {
+                // Full, or nobody listens: it waits in the index.
+                let _ = announce.try_send(delivery);
+            }
+        }
+    }
+
+    // === the index's thread ===
+
+    pub(super) fn run_indexer(&self) {
+        while let Some(generation) = self.view.next() {
+            if let Err(error) = self.index_generation(&generation) {
+                self.health.fail(error.to_string());
+                self.view.stop();
+                return;
+            }
+        }
+    }
+
+    pub(super) fn index_generation(&self, generation: &Generation) -> Result<(), Error> {
+        generation.write_to(&self.index)?;
+        for put in &generation.keys {
+            if let Some(claim) = &put.claim {
+                self.claims.release(&put.key, claim);
+            }
+        }
+        self.view.applied(generation);
+        self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn stop_indexer(&self) {
+        self.view.stop();
+        let indexer = self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(indexer) = indexer
+            && indexer.join().is_err()
+        {
+            self.health.fail("the thread of the index panicked".into());
+        }
+    }
+}
+
+/// A record, found under its position.
+pub(super) struct Found {
+    pub record: Record,
+    pub link: u64,
+    /// The batch that it lies in.
+    pub batch: u64,
+    /// Of a copy: what the first one's answer took, where that is known.
+    pub answer_us: Option<Option<u64>>,
+}

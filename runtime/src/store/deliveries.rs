@@ -1,0 +1,259 @@
+//! Deliveries: what lanes ask for and what they report. Every change is judged in the writer.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::codec::{Begun, HoldRecord, Record, RulingRecord, SettleRecord};
+use super::core::Core;
+use super::rows::Row;
+use super::view::prefixed;
+use super::writer::Batch;
+use super::{Error, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, keys, shelf};
+use crate::words::digest::Digest;
+use crate::words::event::{DeliveryId, EventRef, Name};
+use crate::words::limits::HOLD_CHUNK_DELIVERIES;
+use crate::words::time::Millis;
+
+// === what is due ===
+
+pub(super) fn due(
+    core: &Core,
+    handler: &Name,
+    until: Millis,
+    limit: usize,
+    skip: &HashSet<DeliveryId>,
+) -> Result<Vec<OpenDelivery>, Error> {
+    let prefix = keys::due_of(handler);
+    let behind = keys::after_prefix(&keys::due_until(handler, until));
+    let range = (Bound::Included(prefix.clone()), behind.map_or(Bound::Unbounded, Bound::Excluded));
+    let mut found = Vec::new();
+    for entry in core.scan(range, false) {
+        if found.len() >= limit {
+            break;
+        }
+        let (key, _) = entry?;
+        let id = keys::delivery_in(&key, prefix.len() + 8)?;
+        if skip.contains(&id) {
+            continue;
+        }
+        // The key may be older than the row: what was settled meanwhile is not due.
+        let row = core.row(&id)?.filter(|row| row.status == Status::Open && row.due <= until);
+        found.extend(row.map(|row| row.open(id)));
+    }
+    Ok(found)
+}
+
+pub(super) fn next_due(core: &Core, handler: &Name) -> Result<Option<Millis>, Error> {
+    let prefix = keys::due_of(handler);
+    let first = core.scan(prefixed(&prefix), false).next().transpose()?;
+    first.map(|(key, _)| Ok(Millis(keys::number_in(&key, prefix.len())?))).transpose()
+}
+
+impl Core {
+    pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
+        self.get(&keys::delivery(id))?.map(|value| Row::decode(&value)).transpose()
+    }
+}
+
+pub(super) fn event(core: &Core, event: EventRef) -> Result<Option<StoredEvent>, Error> {
+    let Some(found) = core.record(event.position)? else { return Ok(None) };
+    let Record::Accept(record) = found.record else { return Ok(None) };
+    let Some(of_event) = record.events.get(usize::from(event.ordinal)) else { return Ok(None) };
+    Ok(Some(StoredEvent {
+        event,
+        id: of_event.id.clone(),
+        event_type: of_event.event_type.clone(),
+        source: record.source.clone(),
+        received_at: record.received_at,
+        signed_at: record.signed_at,
+        secret: record.secret,
+        query: record.query.clone(),
+        headers: record.headers.clone(),
+        body: record.body_of(of_event),
+        test: of_event.test,
+    }))
+}
+
+// === attempts ===
+
+pub(super) async fn begin(core: &Core, begun: Begun) -> Result<(), Error> {
+    let record = Record::Begun(begun);
+    let draft = record.draft();
+    core.change(move |batch| {
+        let Record::Begun(begun) = &record else { unreachable!("it was made one line above") };
+        let row = batch.stage.row_of(&begun.delivery)?;
+        // Listed as due a moment ago and ended since, or begun twice from one listing: it is not called again.
+        if row.status != Status::Open || begun.number <= row.attempts {
+            return Err(Error::WrongState(begun.delivery.clone(), row.status));
+        }
+        batch.append_drafted(&draft, &record, row.head).map(drop)
+    })
+    .await
+}
+
+pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<Settled, Error> {
+    let clock = core.clock.expiry(now);
+    let Settle { delivery, handler, attempt, verdict, shelf: txn } = settle;
+    let writes = shelf::changes(txn.clone(), clock);
+    let record =
+        Record::Settle(Box::new(SettleRecord { delivery, handler, at: now, attempt, verdict, writes }));
+    let draft = record.draft();
+    core.change(move |batch| {
+        let Record::Settle(settle) = &record else { unreachable!("it was made two lines above") };
+        let row = batch.stage.row_of(&settle.delivery)?;
+        if !shelf::holds(&batch.stage, &settle.handler, &txn, clock)? {
+            return Ok(Settled::Conflict);
+        }
+        batch.append_drafted(&draft, &record, row.head)?;
+        Ok(Settled::Written)
+    })
+    .await
+}
+
+// === without an attempt ===
+
+pub(super) async fn park(core: &Core, id: DeliveryId, reason: String, now: Millis) -> Result<(), Error> {
+    core.change(move |batch| {
+        let row = batch.stage.row_of(&id)?;
+        if row.status != Status::Open {
+            return Err(Error::WrongState(id, row.status));
+        }
+        let record = HoldRecord { delivery: id, status: Status::Parked, at: now, reason };
+        batch.append(&Record::Hold(record), row.head).map(drop)
+    })
+    .await
+}
+
+pub(super) async fn rule(core: &Core, id: DeliveryId, ruling: Ruling, now: Millis) -> Result<(), Error> {
+    core.change(move |batch| {
+        let row = batch.stage.row_of(&id)?;
+        if ruling == Ruling::Cancel && row.status.is_ended() {
+            return Err(Error::WrongState(id, row.status));
+        }
+        let record = RulingRecord { delivery: id, ruling, at: now };
+        batch.append(&Record::Ruling(record), row.head).map(drop)
+    })
+    .await
+}
+
+// === hold and resume ===
+
+/// Whether a subscription (first) and a handler (second) are there and enabled; in words, where not.
+pub(super) type Wanted = dyn Fn(&Name, &Name) -> Result<(), String> + Send + Sync;
+
+/// Holds what nobody wants any more, resumes what is wanted again. Returns how many of each.
+pub(super) async fn hold_unwanted(
+    core: &Arc<Core>,
+    wanted: Arc<Wanted>,
+    now: Millis,
+) -> Result<(u64, u64), Error> {
+    let held = change_all(core, Status::Open, {
+        let wanted = wanted.clone();
+        move |id, row| {
+            let reason = wanted(&id.subscription, &row.handler).err()?;
+            Some(HoldRecord { delivery: id.clone(), status: Status::Held, at: now, reason })
+        }
+    })
+    .await?;
+    let resumed = change_all(core, Status::Held, move |id, row| {
+        wanted(&id.subscription, &row.handler).ok()?;
+        let reason = "its subscription and handler are back".to_owned();
+        Some(HoldRecord { delivery: id.clone(), status: Status::Open, at: now, reason })
+    })
+    .await?;
+    Ok((held, resumed))
+}
+
+/// Walks the deliveries of one status, in chunks, and changes those that `decide` names.
+pub(super) async fn change_all(
+    core: &Arc<Core>,
+    status: Status,
+    decide: impl Fn(&DeliveryId, &Row) -> Option<HoldRecord> + Send + Sync + 'static,
+) -> Result<u64, Error> {
+    let decide = Arc::new(decide);
+    let mut changed = 0;
+    for handler in handlers(core)? {
+        let prefix = keys::status_of(status, &handler);
+        let mut range = Some(prefixed(&prefix));
+        while let Some(now) = range.take() {
+            let end = now.1.clone();
+            let keys_of_chunk = core
+                .scan(now, false)
+                .take(HOLD_CHUNK_DELIVERIES)
+                .map(|entry| entry.map(|(key, _)| key))
+                .collect::<Result<Vec<_>, Error>>()?;
+            if let Some(last) = keys_of_chunk.last() {
+                range = Some((Bound::Excluded(last.to_vec()), end));
+            }
+            let ids = keys_of_chunk
+                .iter()
+                .map(|key| keys::delivery_in(key, prefix.len()))
+                .collect::<Result<Vec<_>, Error>>()?;
+            changed += change_chunk(core, status, ids, decide.clone()).await?;
+        }
+    }
+    Ok(changed)
+}
+
+async fn change_chunk(
+    core: &Arc<Core>,
+    status: Status,
+    ids: Vec<DeliveryId>,
+    decide: Arc<impl Fn(&DeliveryId, &Row) -> Option<HoldRecord> + Send + Sync + 'static>,
+) -> Result<u64, Error> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    core.change(move |batch: &mut Batch| {
+        let mut changed = 0;
+        for id in ids {
+            let Some(row) = batch.stage.row(&id)?.filter(|row| row.status == status) else { continue };
+            if let Some(record) = decide(&id, &row) {
+                batch.append(&Record::Hold(record), row.head)?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    })
+    .await
+}
+
+/// Every handler that ever had a delivery.
+pub(super) fn handlers(core: &Core) -> Result<Vec<Name>, Error> {
+    core.scan(prefixed(&keys::backlogs()), false).map(|entry| keys::name_in(&entry?.0)).collect()
+}
+
+/// Handlers with something open, held or parked.
+pub(super) fn backlogs(core: &Core) -> Result<BTreeMap<Name, super::Backlog>, Error> {
+    let mut all = BTreeMap::new();
+    for entry in core.scan(prefixed(&keys::backlogs()), false) {
+        let (key, value) = entry?;
+        let mut backlog = super::stage::read_backlog(&value)?;
+        let handler = keys::name_in(&key)?;
+        if backlog.open + backlog.held + backlog.parked > 0 {
+            backlog.oldest_accepted_at = oldest(core, &handler)?;
+            all.insert(handler, backlog);
+        }
+    }
+    Ok(all)
+}
+
+fn oldest(core: &Core, handler: &Name) -> Result<Option<Millis>, Error> {
+    let mut oldest: Option<Millis> = None;
+    for status in [Status::Open, Status::Held, Status::Parked] {
+        let prefix = keys::status_of(status, handler);
+        if let Some(entry) = core.scan(prefixed(&prefix), false).next() {
+            let row = core.row(&keys::delivery_in(&entry?.0, prefix.len())?)?;
+            let accepted = row.map(|row| row.accepted_at);
+            oldest = oldest.into_iter().chain(accepted).min();
+        }
+    }
+    Ok(oldest)
+}
+
+impl Begun {
+    pub(super) fn new(delivery: &DeliveryId, number: u32, plugin: Digest, at: Millis) -> Begun {
+        Begun { delivery: delivery.clone(), number, at, plugin }
+    }
+}

@@ -1,0 +1,190 @@
+//! Appender: writes batches at the end, one after the other, and says when they are on disk. One per journal.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::format::{BatchBuilder, BatchHeader, SEGMENT_HEADER, SegmentHeader};
+use super::recovery::{Opening, SUFFIX, SUFFIX_NEW};
+use super::segments::{Segment, Segments};
+
+pub struct Appender {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    segment_bytes: u64,
+    kind_max: u8,
+    segments: Arc<Segments>,
+    current: Arc<Segment>,
+    /// Behind the last batch written.
+    end: u64,
+    last_batch: u64,
+    durable: u64,
+    /// Microseconds since the epoch; 0: not known.
+    durable_at: u64,
+    buffer: Vec<u8>,
+}
+
+/// Why a batch is not in the journal.
+#[derive(Debug)]
+pub enum AppendError {
+    /// The disk is full: nothing was promised, and the same place can be written again.
+    Full(io::Error),
+    /// Nothing can be known about the file any more until it is recovered.
+    Failed(io::Error),
+}
+
+impl AppendError {
+    /// Of a write: where only space is missing, the place can be written again.
+    fn of_write(error: io::Error) -> AppendError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full(error),
+            _ => AppendError::Failed(error),
+        }
+    }
+}
+
+impl Appender {
+    /// `end`: everything below is on disk.
+    pub(super) fn new(
+        opening: Opening,
+        segments: Arc<Segments>,
+        current: Arc<Segment>,
+        end: u64,
+        last_batch: u64,
+    ) -> Appender {
+        let Opening { disk, dir, segment_bytes, kind_max, .. } = opening;
+        let buffer = Vec::new();
+        Appender {
+            disk,
+            dir,
+            segment_bytes,
+            kind_max,
+            segments,
+            current,
+            end,
+            last_batch,
+            durable: end,
+            durable_at: 0,
+            buffer,
+        }
+    }
+
+    pub fn segments(&self) -> &Arc<Segments> {
+        &self.segments
+    }
+
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Everything below this is on disk.
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Position of the last batch written, or `NO_POSITION`.
+    pub fn last_batch(&self) -> u64 {
+        self.last_batch
+    }
+
+    /// An empty batch for the end of the journal. Starts a new segment where the current one is full.
+    pub fn begin(&mut self, now_us: u64) -> Result<BatchBuilder, AppendError> {
+        if self.end - self.current.header.base >= self.segment_bytes {
+            self.rotate(now_us)?;
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        Ok(BatchBuilder::new(self.current.header.salt, self.end, buffer))
+    }
+
+    /// Puts a batch behind the last one. It is not durable, and not readable, before `sync`.
+    pub fn write(&mut self, batch: BatchBuilder, now_us: u64) -> Result<BatchHeader, AppendError> {
+        let back = match self.end == self.current.header.base {
+            true => 0,
+            false => u32::try_from(self.end - self.last_batch).expect("a batch stays below 4 GiB"),
+        };
+        let (header, bytes) = batch.seal(BatchHeader {
+            position: self.end,
+            body_bytes: 0,
+            records: 0,
+            durable: self.durable,
+            durable_at: self.durable_at,
+            written_at: now_us,
+            back,
+            records_crc: 0,
+        });
+        assert_eq!(header.position, self.end, "a batch is written where it was begun");
+        let written = self.current.file.write_at(&bytes, self.current.offset(self.end));
+        self.buffer = bytes;
+        written.map_err(AppendError::of_write)?;
+        self.end = header.end();
+        self.last_batch = header.position;
+        Ok(header)
+    }
+
+    /// Makes everything written durable. After an error nothing may be appended any more.
+    pub fn sync(&mut self, now_us: impl FnOnce() -> u64) -> Result<(), AppendError> {
+        self.current.file.sync().map_err(AppendError::Failed)?;
+        self.durable = self.end;
+        self.durable_at = now_us();
+        Ok(())
+    }
+
+    /// Lets readers see what was written.
+    pub fn publish(&self) {
+        self.segments.publish(self.end, self.last_batch);
+    }
+
+    /// Gives back the blocks that were reserved for appending.
+    pub fn trim(&self) {
+        // They are given back at the next start, where this fails.
+        let _ = self.current.file.trim(self.current.offset(self.end));
+    }
+
+    fn rotate(&mut self, now_us: u64) -> Result<(), AppendError> {
+        if self.durable < self.end {
+            self.current.file.sync().map_err(AppendError::Failed)?;
+            self.durable = self.end;
+            self.durable_at = now_us;
+        }
+        let header = SegmentHeader {
+            salt: rand::random(),
+            sequence: self.current.header.sequence + 1,
+            base: self.end,
+            previous_batch: self.last_batch,
+            created_at: now_us / 1000,
+            kind_max: self.kind_max,
+        };
+        let segment = create_segment(&*self.disk, &self.dir, header, self.segment_bytes, &[])
+            .map_err(AppendError::of_write)?;
+        self.trim();
+        self.segments.push(segment.clone());
+        self.current = segment;
+        Ok(())
+    }
+}
+
+/// Makes a segment under a passing name, with `batches` in it, syncs it, and only then gives it its name and
+/// syncs the directory: a segment that is in the chain is whole, and survives power loss.
+pub(super) fn create_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    header: SegmentHeader,
+    segment_bytes: u64,
+    batches: &[Vec<u8>],
+) -> io::Result<Arc<Segment>> {
+    let path = dir.join(format!("{:010}{SUFFIX}", header.sequence));
+    let passing = dir.join(format!("{:010}{SUFFIX_NEW}", header.sequence));
+    let file = disk.create(&passing)?;
+    file.preallocate(SEGMENT_HEADER as u64 + segment_bytes)?;
+    file.write_at(&header.encode(), 0)?;
+    let mut offset = SEGMENT_HEADER as u64;
+    for batch in batches {
+        file.write_at(batch, offset)?;
+        offset += batch.len() as u64;
+    }
+    file.sync()?;
+    disk.rename(&passing, &path)?;
+    disk.sync_dir(dir)?;
+    Ok(Arc::new(Segment { header, path, file }))
+}

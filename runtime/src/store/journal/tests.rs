@@ -1,0 +1,276 @@
+//! The journal's promises about files, on a real disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::Real;
+use super::format::{BATCH_HEADER, SEGMENT_HEADER};
+use super::held::{Call, Held};
+use super::*;
+use crate::store::Error;
+use crate::words::time::Millis;
+
+const SEGMENT: u64 = 1 << 20;
+const KIND_MAX: u8 = 9;
+
+fn opening(dir: &Path, disk: Arc<dyn Disk>) -> Opening {
+    Opening { disk, dir: dir.to_owned(), segment_bytes: SEGMENT, kind_max: KIND_MAX, now: Millis(1) }
+}
+
+fn reopen(dir: &Path) -> Result<(Appender, Found), Error> {
+    open(opening(dir, Arc::new(Real)))
+}
+
+fn append(journal: &mut Appender, payloads: &[&[u8]], sync: bool) -> Vec<u64> {
+    let mut batch = journal.begin(5).unwrap();
+    let positions = payloads.iter().map(|bytes| batch.push(&Draft::new(1, bytes.to_vec()), 0)).collect();
+    journal.write(batch, 5).unwrap();
+    if sync {
+        journal.sync(|| 6).unwrap();
+    }
+    journal.publish();
+    positions
+}
+
+/// Every payload, front to back.
+fn payloads(segments: &Segments) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut position = segments.base();
+    while let Some((header, records)) = segments.batch(position).unwrap() {
+        all.extend(records.iter().map(|record| record.payload.to_vec()));
+        position = header.end();
+    }
+    all
+}
+
+fn segment_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn copy_dir(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for file in segment_files(from) {
+        fs::copy(&file, to.path().join(file.file_name().unwrap())).unwrap();
+    }
+    to
+}
+
+#[test]
+fn records_are_read_back_by_position_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, found) = reopen(dir.path()).unwrap();
+    assert_eq!(found, Found::default());
+    let large = vec![7; 10_000];
+    let first = append(&mut journal, &[b"one", b"", &large], true);
+    let second = append(&mut journal, &[b"two"], true);
+    let segments = journal.segments().clone();
+    assert_eq!(segments.record(first[0]).unwrap().unwrap().payload, &b"one"[..]);
+    assert_eq!(segments.record(first[2]).unwrap().unwrap().payload, large);
+    let two = segments.record(second[0]).unwrap().unwrap();
+    let header = segments.batch_header(two.batch).unwrap().unwrap();
+    assert_eq!((header.durable, header.durable_at, header.written_at), (two.batch, 6, 5));
+    assert_eq!(segments.before(&header), Some(0));
+    assert_eq!(payloads(&segments), [b"one".to_vec(), vec![], large, b"two".to_vec()]);
+    assert!(matches!(segments.record(first[0] + 1), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_full_segment_is_followed_by_another_and_positions_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = reopen(dir.path()).unwrap();
+    let block = vec![1; 300_000];
+    let mut positions = Vec::new();
+    for _ in 0..10 {
+        positions.extend(append(&mut journal, &[&block], true));
+    }
+    let segments = journal.segments().clone();
+    assert_eq!(segments.list().len(), 3);
+    for position in &positions {
+        assert_eq!(segments.record(*position).unwrap().unwrap().payload.len(), block.len());
+    }
+    // Backwards over the seams.
+    let mut batch = segments.batch_header(journal.last_batch()).unwrap().unwrap();
+    let mut count = 1;
+    while let Some(before) = segments.before(&batch) {
+        batch = segments.batch_header(before).unwrap().unwrap();
+        count += 1;
+    }
+    assert_eq!(count, 10);
+    drop(journal);
+    let (journal, found) = reopen(dir.path()).unwrap();
+    assert_eq!(payloads(journal.segments()).len(), 10);
+    assert_eq!(found.records_copied, 1, "the last batch is named durable by none after it");
+}
+
+#[test]
+fn a_new_segment_is_in_its_directory_before_anything_in_it_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Held::default();
+    let (mut journal, _) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
+    append(&mut journal, &[&vec![0; SEGMENT as usize]], true);
+    disk.take_calls();
+    append(&mut journal, &[b"first of the second segment"], true);
+    let new = "0000000002.new".to_owned();
+    assert_eq!(
+        disk.take_calls(),
+        [
+            Call::Create(new.clone()),
+            Call::Write(new.clone()),
+            Call::Sync(new.clone()),
+            Call::Rename(new.clone(), "0000000002.seg".into()),
+            Call::SyncDir,
+            Call::Write(new.clone()),
+            Call::Sync(new),
+        ]
+    );
+}
+
+#[test]
+fn a_recovered_segment_is_not_appended_to_and_its_loose_end_is_copied_and_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = reopen(dir.path()).unwrap();
+    append(&mut journal, &[b"one"], true);
+    append(&mut journal, &[b"two"], true);
+    let loose = append(&mut journal, &[b"seen but not synced"], false);
+    drop(journal);
+    let before = fs::read(&segment_files(dir.path())[0]).unwrap();
+
+    let disk = Held::default();
+    let (mut journal, found) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
+    assert_eq!(found.records_copied, 1, "the last batch names the two before it durable");
+    assert_eq!(found.last_record, Some((loose[0], 1)));
+    let calls = disk.take_calls();
+    let new = "0000000002.new".to_owned();
+    let tail = [Call::Sync(new.clone()), Call::Rename(new, "0000000002.seg".into()), Call::SyncDir];
+    assert!(calls.ends_with(&tail), "{calls:?}");
+    append(&mut journal, &[b"three"], true);
+    assert_eq!(fs::read(&segment_files(dir.path())[0]).unwrap(), before);
+    let segments = journal.segments();
+    assert_eq!(segments.record(loose[0]).unwrap().unwrap().payload, &b"seen but not synced"[..]);
+    let all: [&[u8]; 4] = [b"one", b"two", b"seen but not synced", b"three"];
+    assert_eq!(payloads(segments), all);
+    drop(journal);
+    let (journal, _) = reopen(dir.path()).unwrap();
+    assert_eq!(payloads(journal.segments()), all);
+}
+
+#[test]
+fn a_start_that_was_cut_short_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = reopen(dir.path()).unwrap();
+    append(&mut journal, &[b"one"], true);
+    drop(journal);
+    fs::write(dir.path().join("0000000002.new"), b"half a segm").unwrap();
+    let (journal, _) = reopen(dir.path()).unwrap();
+    assert_eq!(payloads(journal.segments()), [b"one"]);
+}
+
+/// Two durable batches and a last one of three records that no header names durable.
+fn with_a_loose_batch() -> (tempfile::TempDir, usize, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = reopen(dir.path()).unwrap();
+    append(&mut journal, &[b"one", b"two"], true);
+    append(&mut journal, &[b"three"], true);
+    let from = SEGMENT_HEADER + usize::try_from(journal.end()).unwrap();
+    append(&mut journal, &[b"four", b"five", b"six"], true);
+    let to = SEGMENT_HEADER + usize::try_from(journal.end()).unwrap();
+    (dir, from, to)
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_whole() {
+    let (dir, from, to) = with_a_loose_batch();
+    for cut in from..to {
+        let copy = copy_dir(dir.path());
+        let file = fs::OpenOptions::new().write(true).open(&segment_files(copy.path())[0]).unwrap();
+        file.set_len(cut as u64).unwrap();
+        let (journal, found) = reopen(copy.path()).unwrap();
+        assert_eq!(found.torn_bytes, (cut - from) as u64);
+        assert_eq!(payloads(journal.segments()), [&b"one"[..], b"two", b"three"], "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_damage_below_the_durable_mark_and_a_torn_tail_above_it() {
+    let (dir, _, to) = with_a_loose_batch();
+    let bytes = fs::read(&segment_files(dir.path())[0]).unwrap();
+    // The last batch names everything before itself durable, but itself not: `three` is the last that is.
+    let last = to - (BATCH_HEADER + 3 * 32 + "fourfivesix".len());
+    let (mut damaged, mut cut) = (0, 0);
+    for at in 0..to {
+        let copy = tempfile::tempdir().unwrap();
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        fs::write(copy.path().join("0000000001.seg"), &flipped).unwrap();
+        match reopen(copy.path()) {
+            Err(Error::Damaged { .. }) if at < last => damaged += 1,
+            Ok((journal, found)) if at >= last => {
+                assert_eq!(payloads(journal.segments()).len(), 3, "flip at {at}");
+                assert!(found.torn_bytes > 0);
+                cut += 1;
+            }
+            Ok(_) => panic!("flip at {at} of {last} went unnoticed"),
+            Err(other) => panic!("flip at {at} of {last}: {other}"),
+        }
+    }
+    assert_eq!((damaged, cut), (last, to - last));
+}
+
+#[test]
+fn damage_in_an_older_segment_and_a_missing_one_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = reopen(dir.path()).unwrap();
+    let block = vec![1; 600_000];
+    for _ in 0..6 {
+        append(&mut journal, &[&block], true);
+    }
+    drop(journal);
+    let files = segment_files(dir.path());
+    assert_eq!(files.len(), 3);
+    let copy = copy_dir(dir.path());
+    fs::remove_file(copy.path().join(files[1].file_name().unwrap())).unwrap();
+    assert!(matches!(reopen(copy.path()), Err(Error::Damaged { .. })));
+
+    let mut bytes = fs::read(&files[0]).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&files[0], bytes).unwrap();
+    let (journal, _) = reopen(dir.path()).unwrap();
+    assert!(matches!(journal.segments().batch(0), Err(Error::Damaged { .. })), "seen when it is read");
+}
+
+#[test]
+fn an_unknown_kind_refuses_also_in_an_older_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let newer = Opening { kind_max: KIND_MAX + 1, ..opening(dir.path(), Arc::new(Real)) };
+    let (mut journal, _) = open(newer).unwrap();
+    let mut batch = journal.begin(5).unwrap();
+    batch.push(&Draft::new(KIND_MAX + 1, vec![0; SEGMENT as usize]), 0);
+    journal.write(batch, 5).unwrap();
+    journal.sync(|| 6).unwrap();
+    assert!(matches!(reopen(dir.path()), Err(Error::UnknownKind(_, 10))));
+    append(&mut journal, &[b"rotates"], true);
+    drop(journal);
+    assert!(matches!(reopen(dir.path()), Err(Error::UnknownKind(_, 10))));
+}
+
+#[test]
+fn a_full_disk_leaves_the_journal_usable_and_a_failed_sync_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Held::default();
+    let (mut journal, _) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
+    append(&mut journal, &[b"one"], true);
+    disk.fail_writes(Some(rustix::io::Errno::NOSPC.raw_os_error()));
+    let batch = journal.begin(5).unwrap();
+    assert!(matches!(journal.write(batch, 5), Err(AppendError::Full(_))));
+    disk.fail_writes(None);
+    append(&mut journal, &[b"two"], true);
+    assert_eq!(payloads(journal.segments()), [b"one", b"two"]);
+    disk.fail_syncs(true);
+    let mut batch = journal.begin(5).unwrap();
+    batch.push(&Draft::new(1, b"lost".to_vec()), 0);
+    journal.write(batch, 5).unwrap();
+    assert!(matches!(journal.sync(|| 6), Err(AppendError::Failed(_))));
+}

@@ -1,0 +1,364 @@
+//! Open: the directory, the lock, the journal, and an index that is believed or made again.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::claims::Claims;
+use super::codec::{KIND_MAX, Kind, Mark, Record};
+use super::core::Core;
+use super::health::{Clock, Health};
+use super::index::{Index, Progress};
+use super::journal::{self, Appender, Disk, NO_POSITION, Opening, Segments};
+use super::stage::{Stage, apply};
+use super::view::{Reached, View, prefixed};
+use super::writer::{Queue, Writer, now_us, reached};
+use super::{Error, Options, Recovery, keys};
+use crate::words::event::Name;
+use crate::words::limits::SEGMENT_BYTES;
+use crate::words::time::Millis;
+
+/// What tests make smaller.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tuning {
+    pub segment_bytes: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// An open store: what is shared, and the thread that writes.
+pub(super) struct Opened {
+    pub core: Arc<Core>,
+    pub writer: std::thread::JoinHandle<()>,
+}
+
+pub(super) fn open(
+    options: Options,
+    tuning: Tuning,
+    disk: Arc<dyn Disk>,
+    now: Millis,
+) -> Result<(Opened, Recovery), Error> {
+    let started = Instant::now();
+    let journal_dir = options.path.join("journal");
+    prepare(&options.path)?;
+    let lock = lock(&options.path)?;
+    make_dir(&journal_dir)?;
+    let opening = Opening {
+        disk: disk.clone(),
+        dir: journal_dir.clone(),
+        segment_bytes: tuning.segment_bytes,
+        kind_max: KIND_MAX,
+        now,
+    };
+    let (mut appender, found) = journal::open(opening)?;
+    let segments = appender.segments().clone();
+    let end = segments.end();
+    // Before sled touches its files: from here on a clean stop is not the last word any more.
+    mark_opened(&mut appender, now)?;
+    let clean = clean_mark(&segments, found.last_record)?;
+    let boot = boot_id();
+    let (index, rebuilt) = open_index(&options.path.join("index"), &segments, end, clean, &boot)?;
+    index.opened(&boot)?;
+    let start = start_of(&index, &segments)?;
+    let view = View::over(start);
+    replay(&segments, &index, &view, start.end)?;
+    drop_leftovers(&index, &segments, &*disk, &journal_dir)?;
+
+    let highest = Millis(index.number(keys::CLOCK)?.unwrap_or(0));
+    let health = Health::new(disk.clone(), options.path.clone(), options.retain_bytes);
+    let live = index.number(keys::LIVE)?.unwrap_or(0);
+    health.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
+    let core = Arc::new(Core {
+        options,
+        disk,
+        journal_dir,
+        segments,
+        index,
+        view,
+        claims: Claims::new(),
+        queue: Queue::default(),
+        health,
+        clock: Clock::new(now, highest),
+        announce: Mutex::new(None),
+        indexer: Mutex::new(None),
+        retaining: tokio::sync::Mutex::new(()),
+        opened_at: end,
+        _lock: lock,
+    });
+    let recovery = Recovery {
+        segments: core.segments.list().len() as u64,
+        journal_bytes: core.segments.bytes(),
+        records_copied: found.records_copied,
+        torn_bytes: found.torn_bytes,
+        index_rebuilt: rebuilt,
+        open_deliveries: super::deliveries::backlogs(&core)?.values().map(|backlog| backlog.open).sum(),
+        took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    let writer = start_threads(&core, appender)?;
+    Ok((Opened { core, writer }, recovery))
+}
+
+fn start_threads(core: &Arc<Core>, appender: Appender) -> Result<std::thread::JoinHandle<()>, Error> {
+    let cannot =
+        |source| Error::Io { what: "cannot start a thread for", path: core.options.path.clone(), source };
+    let sources: HashSet<Name> = core
+        .scan(prefixed(&keys::sources()), false)
+        .map(|entry| keys::name_in(&entry?.0))
+        .collect::<Result<_, _>>()?;
+    let for_indexer = core.clone();
+    let indexer = std::thread::Builder::new()
+        .name("store-index".into())
+        .spawn(move || for_indexer.run_indexer())
+        .map_err(cannot)?;
+    *core.indexer.lock().expect("nobody else has it yet") = Some(indexer);
+    let writer = Writer::new(core.clone(), appender, sources);
+    std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run()).map_err(cannot)
+}
+
+// === the directory ===
+
+fn prepare(path: &Path) -> Result<(), Error> {
+    make_dir(path)?;
+    let cannot = |source| Error::Io { what: "cannot read", path: path.to_owned(), source };
+    let data = fs::metadata(path).map_err(cannot)?;
+    let (owner, us) = (data.uid(), rustix::process::geteuid().as_raw());
+    if owner != us && us != 0 {
+        let why = format!(
+            "belongs to user {owner}, and longshore runs as user {us}; `sudo chown -R {us} {}`",
+            path.display()
+        );
+        return Err(Error::Directory(path.to_owned(), why));
+    }
+    if data.mode() & 0o077 != 0 {
+        tracing::warn!(path = %path.display(), "the data directory was open to others; now it is not");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|source| Error::Io {
+            what: "cannot set the mode of",
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn make_dir(path: &Path) -> Result<(), Error> {
+    match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let us = rustix::process::geteuid().as_raw();
+            let why =
+                format!("cannot be made: {error}; `sudo install -d -m 0700 -o {us} {}`", path.display());
+            Err(Error::Directory(path.to_owned(), why))
+        }
+        Err(source) => Err(Error::Io { what: "cannot make", path: path.to_owned(), source }),
+    }
+}
+
+/// Held as long as the file is open; the system lets go of it when the process ends, however it ends.
+fn lock(path: &Path) -> Result<fs::File, Error> {
+    let name = path.join("lock");
+    let cannot = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            let us = rustix::process::geteuid().as_raw();
+            let why = format!("cannot be written to; `sudo chown -R {us} {}`", path.display());
+            Error::Directory(path.to_owned(), why)
+        }
+        _ => Error::Io { what: "cannot open", path: name.clone(), source },
+    };
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(path.to_owned())),
+        Err(fs::TryLockError::Error(source)) => {
+            Err(Error::Io { what: "cannot lock", path: name.clone(), source })
+        }
+    }
+}
+
+// === the journal's first word ===
+
+fn mark_opened(appender: &mut Appender, now: Millis) -> Result<(), Error> {
+    let failed = |error| match error {
+        journal::AppendError::Full(error) => Error::DiskFull(error.to_string()),
+        journal::AppendError::Failed(error) => Error::Failed(error.to_string()),
+    };
+    let mut batch = appender.begin(now_us()).map_err(failed)?;
+    batch.push(&Record::Mark(Mark::Opened { at: now, clock: now }).draft(), 0);
+    appender.write(batch, now_us()).map_err(failed)?;
+    appender.sync(now_us).map_err(failed)?;
+    appender.publish();
+    Ok(())
+}
+
+/// Where the mark of a clean stop lies, if that is the journal's last word.
+fn clean_mark(segments: &Segments, last: Option<(u64, u8)>) -> Result<Option<u64>, Error> {
+    let Some((at, _)) = last.filter(|(_, kind)| *kind == Kind::Mark as u8) else { return Ok(None) };
+    let Some(raw) = segments.record(at)? else { return Ok(None) };
+    let record = Record::decode(raw.kind, &raw.payload);
+    Ok(matches!(record, Ok(Record::Mark(Mark::Clean { .. }))).then_some(at))
+}
+
+// === the index ===
+
+/// Opens the index where it can be believed; else makes an empty one, and says why.
+fn open_index(
+    path: &Path,
+    segments: &Segments,
+    end: u64,
+    clean: Option<u64>,
+    boot: &str,
+) -> Result<(Index, Option<String>), Error> {
+    let was_there = path.exists();
+    let why = match Index::open(path)
+        .and_then(|index| Ok((distrust(&index, segments, end, clean, boot)?, index)))
+    {
+        Ok((None, index)) => return Ok((index, None)),
+        Ok((Some(why), index)) => {
+            drop(index);
+            why
+        }
+        Err(error) => error.to_string(),
+    };
+    // A journal without a past needs no word about an index that was never made.
+    let is_news = was_there || end > 0;
+    if is_news {
+        tracing::warn!(%why, "the index is built again from the journal");
+    }
+    set_aside(path)?;
+    Index::open(path).map(|index| (index, is_news.then_some(why)))
+}
+
+/// Why the index cannot be believed; None: it can.
+fn distrust(
+    index: &Index,
+    segments: &Segments,
+    end: u64,
+    clean: Option<u64>,
+    boot: &str,
+) -> Result<Option<String>, Error> {
+    let Some(progress) = index.progress()? else {
+        return Ok(Some("there is no index of this version".into()));
+    };
+    let was_clean = clean.is_some() && progress.clean == clean;
+    if progress.boot != boot && !was_clean {
+        return Ok(Some("the machine went down without a clean stop".into()));
+    }
+    if progress.position > end {
+        return Ok(Some("the index is ahead of the journal".into()));
+    }
+    if progress.position < segments.base() {
+        return Ok(Some("the index is behind the beginning of the journal".into()));
+    }
+    if !is_of_this_journal(segments, &progress)? {
+        return Ok(Some("the index belongs to another journal".into()));
+    }
+    Ok(None)
+}
+
+fn is_of_this_journal(segments: &Segments, progress: &Progress) -> Result<bool, Error> {
+    if progress.batch == NO_POSITION {
+        return Ok(progress.position <= segments.base());
+    }
+    match segments.batch_header(progress.batch) {
+        Ok(Some(header)) => Ok(header.end() == progress.position && header.written_at == progress.written_at),
+        Ok(None) | Err(Error::Damaged { .. }) => Ok(false),
+        Err(other) => Err(other),
+    }
+}
+
+/// Kept once, for whoever wants to know what was wrong with it.
+fn set_aside(path: &Path) -> Result<(), Error> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let aside: PathBuf = path.with_extension("old");
+    let cannot = |what| move |source| Error::Io { what, path: path.to_owned(), source };
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(cannot("cannot remove what was set aside for"))?;
+    }
+    fs::rename(path, &aside).map_err(cannot("cannot set aside"))
+}
+
+fn start_of(index: &Index, segments: &Segments) -> Result<Reached, Error> {
+    Ok(match index.progress()? {
+        Some(progress) => {
+            Reached { end: progress.position, batch: progress.batch, written_at: progress.written_at }
+        }
+        None => Reached { end: segments.base(), batch: NO_POSITION, written_at: 0 },
+    })
+}
+
+/// Reads what the index has not seen.
+fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<(), Error> {
+    let mut sources = HashSet::new();
+    let mut position = from;
+    while let Some((header, records)) = segments.batch(position)? {
+        let mut stage = Stage::new(view, index, &mut sources);
+        for raw in &records {
+            if Kind::of(raw.kind).is_none() {
+                return Err(Error::UnknownKind(segments.path_of(position), raw.kind));
+            }
+            let record = Record::decode(raw.kind, &raw.payload)
+                .map_err(|why| segments.damaged(raw.position, &why.to_string()))?;
+            let bytes = journal::format::RECORD_HEADER + raw.payload.len();
+            apply(&mut stage, raw.position, bytes, &record)?;
+        }
+        let (changes, _) = stage.finish(records.len());
+        view.commit(changes, Some(reached(&header)));
+        while let Some(generation) = view.next_full() {
+            generation.write_to(index)?;
+            view.applied(&generation);
+        }
+        position = header.end();
+    }
+    while let Some(generation) = view.next_now() {
+        generation.write_to(index)?;
+        view.applied(&generation);
+    }
+    Ok(())
+}
+
+/// Segments that a retention was about to delete when the process ended; and what must not be missing.
+fn drop_leftovers(index: &Index, segments: &Segments, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    let first = index.number(keys::FIRST)?.unwrap_or(1);
+    let cannot = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { what, path, source }
+    };
+    while segments.list().first().is_some_and(|segment| segment.header.sequence < first) {
+        let Some(segment) = segments.remove_oldest() else { break };
+        disk.remove(&segment.path).map_err(cannot("cannot remove", &segment.path))?;
+        disk.sync_dir(dir).map_err(cannot("cannot sync", dir))?;
+    }
+    match segments.list().first() {
+        Some(segment) if segment.header.sequence > first => Err(Error::Damaged {
+            segment: segment.path.clone(),
+            offset: 0,
+            why: format!("segment {first} and those behind it are missing"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Names this boot of the machine: what a process wrote in it is in the page cache, if not on disk.
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    match id.trim() {
+        // Nothing to compare: no index is believed but after a clean stop.
+        "" => format!("unknown-{:016x}", rand::random::<u64>()),
+        id => id.to_owned(),
+    }
+}

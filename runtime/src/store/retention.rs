@@ -1,0 +1,391 @@
+//! Retention: old history goes, a segment at a time, from the oldest on.
+//!
+//! A delivery, its event and its attempts are kept or dropped together. What may not go (open deliveries,
+//! idempotency keys in their window, shelves, the times of secrets) is copied to the end of the journal under its
+//! old position. A segment is deleted when its copies are durable and the index is past it.
+
+use std::sync::Arc;
+
+use super::claims::key_of;
+use super::codec::{
+    AcceptRecord, CopyRecord, HoldRecord, KeyCopy, KeyDrop, Mark, Record, ShelfChange, ShelfRecord,
+};
+use super::codec::{Kind, SettleRecord, StateCopy};
+use super::core::Core;
+use super::deliveries::change_all;
+use super::journal::RawRecord;
+use super::journal::segments::Segment;
+use super::rows::Row;
+use super::shelf::{Entry, set_entry};
+use super::stage::{events_at, read_secrets};
+use super::view::{KeyEntry, prefixed};
+use super::writer::Batch;
+use super::{Error, Retained, Status, history, keys};
+use crate::words::event::{DeliveryId, Name};
+use crate::words::limits::RETAIN_CHUNK_RECORDS;
+use crate::words::time::Millis;
+
+pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Error> {
+    let _one_at_a_time = core.retaining.lock().await;
+    let now = core.clock.expiry(now);
+    let mut done = Retained { deliveries_dead: end_old_deliveries(core, now).await?, ..Retained::default() };
+    for (oldest, next) in doomed(core, now) {
+        done.events_dropped += empty(core, &oldest, next.header.base, now).await?;
+        done.bytes_freed += delete(core, &oldest, &next).await?;
+        done.segments_dropped += 1;
+    }
+    Ok(done)
+}
+
+/// Nothing waits for ever, not even for an operator.
+async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error> {
+    let age_max = core.options.open_age_max;
+    let mut ended = 0;
+    for status in [Status::Open, Status::Held, Status::Parked] {
+        ended += change_all(core, status, move |id, row| {
+            let too_old = row.counted_from.plus(age_max) < now;
+            too_old.then(|| HoldRecord {
+                delivery: id.clone(),
+                status: Status::Dead,
+                at: now,
+                reason: format!("{status} for longer than store.retain.open_max_age"),
+            })
+        })
+        .await?;
+    }
+    Ok(ended)
+}
+
+/// The oldest segments that are wholly too old, or too many; each with the one after it. Never the last.
+fn doomed(core: &Core, now: Millis) -> Vec<(Arc<Segment>, Arc<Segment>)> {
+    let list = core.segments.list();
+    let mut bytes = core.segments.bytes();
+    let pairs = list.iter().zip(list.iter().skip(1));
+    pairs
+        .take_while(|(segment, next)| {
+            let too_old = Millis(next.header.created_at).plus(core.options.retain_age) < now;
+            let too_much = bytes > core.options.retain_bytes;
+            bytes -= next.header.base - segment.header.base;
+            too_old || too_much
+        })
+        .map(|(segment, next)| (segment.clone(), next.clone()))
+        .collect()
+}
+
+/// Copies forward what must stay, and drops the rest from every listing. Returns the number of events dropped.
+async fn empty(core: &Arc<Core>, segment: &Segment, end: u64, now: Millis) -> Result<u64, Error> {
+    let mut dropped = 0;
+    let mut position = segment.header.base;
+    while position < end {
+        let reader = core.clone();
+        let (records, next) = blocking(move || read(&reader, position)).await?;
+        for chunk in records.chunks(RETAIN_CHUNK_RECORDS) {
+            let chunk = chunk.to_vec();
+            dropped += core.change(move |batch| sort_out(batch, chunk, now)).await?;
+        }
+        position = next;
+    }
+    Ok(dropped)
+}
+
+/// A record that may have to stay, decoded outside the writer.
+#[derive(Clone)]
+struct Candidate {
+    /// Where it lies.
+    at: u64,
+    /// Under which position it is known.
+    position: u64,
+    kind: u8,
+    link: u64,
+    answer_us: Option<u64>,
+    payload: bytes::Bytes,
+    record: Record,
+    is_copy: bool,
+}
+
+fn read(core: &Core, position: u64) -> Result<(Vec<Candidate>, u64), Error> {
+    let Some((header, records)) = core.segments.batch(position)? else {
+        return Err(Error::Index(format!("there is no batch at {position:x} to retain")));
+    };
+    let candidate = |raw: &RawRecord| -> Result<Candidate, Error> {
+        let record = core.decode(raw)?;
+        if let Record::Copy(CopyRecord::Whole { position, kind, link, answer_us, payload, .. }) = record {
+            let inner = RawRecord { kind, payload: payload.clone(), ..raw.clone() };
+            let record = core.decode(&inner)?;
+            return Ok(Candidate {
+                at: raw.position,
+                position,
+                kind,
+                link,
+                answer_us,
+                payload,
+                record,
+                is_copy: true,
+            });
+        }
+        let answer_us = match &record {
+            Record::Accept(accept) => history::answer_us(core, &header, accept)?,
+            _ => None,
+        };
+        Ok(Candidate {
+            at: raw.position,
+            position: raw.position,
+            kind: raw.kind,
+            link: raw.link,
+            answer_us,
+            payload: raw.payload.clone(),
+            record,
+            is_copy: false,
+        })
+    };
+    Ok((records.iter().map(candidate).collect::<Result<_, _>>()?, header.end()))
+}
+
+/// What is decided about a chunk, before it is written.
+#[derive(Default)]
+struct Verdicts {
+    positions: Vec<u64>,
+    key_drops: Vec<KeyDrop>,
+    key_copies: Vec<KeyCopy>,
+    events: u64,
+}
+
+fn sort_out(batch: &mut Batch, chunk: Vec<Candidate>, now: Millis) -> Result<u64, Error> {
+    let mut verdicts = Verdicts::default();
+    for candidate in &chunk {
+        match &candidate.record {
+            // An older copy of what was copied again since.
+            _ if candidate.is_copy && !is_current(batch, candidate)? => {}
+            Record::Accept(accept) => sort_accept(batch, &mut verdicts, candidate, accept, now)?,
+            Record::Begun(begun) => sort_chained(batch, &mut verdicts, candidate, &begun.delivery)?,
+            Record::EffectIntent(effect) | Record::EffectResponse(effect) => {
+                sort_chained(batch, &mut verdicts, candidate, &effect.delivery)?;
+            }
+            Record::Settle(settle) => {
+                if !candidate.is_copy {
+                    keep_shelf_values(batch, candidate, settle, now)?;
+                }
+                sort_chained(batch, &mut verdicts, candidate, &settle.delivery)?;
+            }
+            Record::Hold(hold) => sort_chained(batch, &mut verdicts, candidate, &hold.delivery)?,
+            Record::Ruling(ruling) => sort_chained(batch, &mut verdicts, candidate, &ruling.delivery)?,
+            Record::Shelf(shelf) => keep_shelf_value(batch, candidate.at, shelf, now)?,
+            Record::SecretsSeen(seen) => {
+                let known = batch.stage.get(&keys::secrets(&seen.source))?;
+                let known = known.map(|value| read_secrets(&value)).transpose()?;
+                if known.is_some_and(|(at, _)| at == candidate.at) {
+                    batch.append(&candidate.record, 0)?;
+                }
+            }
+            Record::Copy(CopyRecord::Keys(copies)) => {
+                for copy in copies {
+                    sort_key(batch, &mut verdicts, *copy, now)?;
+                }
+            }
+            // Counts of redeliveries are in the index and travel with their event; marks have done their work.
+            Record::Copy(_) | Record::Redelivery(_) | Record::Mark(_) => {}
+        }
+    }
+    verdicts.write(batch)
+}
+
+fn is_current(batch: &Batch, candidate: &Candidate) -> Result<bool, Error> {
+    let at = batch.stage.get(&keys::moved(candidate.position))?;
+    let at = at.map(|value| keys::number_in(&value, 0)).transpose()?;
+    Ok(at == Some(candidate.at))
+}
+
+impl Verdicts {
+    fn write(self, batch: &mut Batch) -> Result<u64, Error> {
+        if !self.key_copies.is_empty() {
+            batch.append(&Record::Copy(CopyRecord::Keys(self.key_copies)), 0)?;
+        }
+        if !self.positions.is_empty() || !self.key_drops.is_empty() {
+            let mark = Mark::Dropped { positions: self.positions, keys: self.key_drops };
+            batch.append(&Record::Mark(mark), 0)?;
+        }
+        Ok(self.events)
+    }
+}
+
+// === events and their deliveries ===
+
+fn sort_accept(
+    batch: &mut Batch,
+    verdicts: &mut Verdicts,
+    candidate: &Candidate,
+    accept: &AcceptRecord,
+    now: Millis,
+) -> Result<(), Error> {
+    let entries = batch
+        .stage
+        .scan(prefixed(&keys::deliveries_at(candidate.position)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let mut rows = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        rows.push((keys::delivery_in(&key, 1)?, Row::decode(&value)?, value));
+    }
+    if rows.iter().any(|(_, row, _)| row.is_live()) {
+        let state = state_of(batch, candidate.position, accept, &rows)?;
+        return copy_whole(batch, candidate, state);
+    }
+    verdicts.positions.push(candidate.position);
+    verdicts.events += accept.events.len() as u64;
+    let expires = accept.received_at.plus(accept.dedupe_window);
+    for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
+        let key = key_of(accept.source.as_str(), &event.id);
+        let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires };
+        sort_key(batch, verdicts, copy, now)?;
+    }
+    Ok(())
+}
+
+type KnownRow = (DeliveryId, Row, super::index::Blob);
+
+fn state_of(
+    batch: &Batch,
+    position: u64,
+    accept: &AcceptRecord,
+    rows: &[KnownRow],
+) -> Result<Vec<StateCopy>, Error> {
+    let mut state = Vec::with_capacity(accept.events.len());
+    for (_, event) in accept.events.iter().zip(events_at(position)) {
+        let redeliveries = batch.stage.get(&keys::redeliveries(event))?.unwrap_or_default();
+        let of_event = rows.iter().filter(|(id, ..)| id.event == event);
+        let row = |(id, _, value): &KnownRow| {
+            let subscription: Name = id.subscription.clone();
+            (subscription, bytes::Bytes::copy_from_slice(value))
+        };
+        state.push(StateCopy {
+            ordinal: event.ordinal,
+            redeliveries: bytes::Bytes::copy_from_slice(&redeliveries),
+            rows: of_event.map(row).collect(),
+        });
+    }
+    Ok(state)
+}
+
+fn copy_whole(batch: &mut Batch, candidate: &Candidate, state: Vec<StateCopy>) -> Result<(), Error> {
+    let copy = CopyRecord::Whole {
+        position: candidate.position,
+        kind: candidate.kind,
+        link: candidate.link,
+        answer_us: candidate.answer_us,
+        payload: candidate.payload.clone(),
+        state,
+    };
+    batch.append(&Record::Copy(copy), 0).map(drop)
+}
+
+/// A record of a delivery's chain stays as long as the delivery does.
+fn sort_chained(
+    batch: &mut Batch,
+    verdicts: &mut Verdicts,
+    candidate: &Candidate,
+    delivery: &DeliveryId,
+) -> Result<(), Error> {
+    debug_assert_ne!(candidate.kind, Kind::Accept as u8);
+    let is_kept =
+        !verdicts.positions.contains(&delivery.event.position) && batch.stage.row(delivery)?.is_some();
+    if is_kept {
+        copy_whole(batch, candidate, Vec::new())
+    } else {
+        if candidate.is_copy {
+            verdicts.positions.push(candidate.position);
+        }
+        Ok(())
+    }
+}
+
+/// A key in its window outlives its event.
+fn sort_key(batch: &Batch, verdicts: &mut Verdicts, copy: KeyCopy, now: Millis) -> Result<(), Error> {
+    let entry = batch.stage.index.get(&keys::claim(&copy.key))?;
+    let entry = entry.map(|value| KeyEntry::decode(&value)).transpose()?;
+    if entry.is_none_or(|entry| entry.stored.event != copy.event) {
+        return Ok(());
+    }
+    if now < copy.expires {
+        verdicts.key_copies.push(copy);
+    } else {
+        verdicts.key_drops.push(KeyDrop { key: copy.key, position: copy.event.position });
+    }
+    Ok(())
+}
+
+// === shelves ===
+
+fn keep_shelf_values(
+    batch: &mut Batch,
+    candidate: &Candidate,
+    settle: &SettleRecord,
+    now: Millis,
+) -> Result<(), Error> {
+    for (key, change) in &settle.writes {
+        let value = match change {
+            ShelfChange::Set { value, .. } => value.clone(),
+            // The sum is in the index; a counter is never too large for it.
+            ShelfChange::Add { .. } => bytes::Bytes::new(),
+            ShelfChange::Delete => continue,
+        };
+        let shelf = ShelfRecord {
+            handler: settle.handler.clone(),
+            key: key.clone(),
+            version: candidate.at,
+            expires: None,
+            value,
+        };
+        keep_shelf_value(batch, candidate.at, &shelf, now)?;
+    }
+    Ok(())
+}
+
+/// Copies a value that lies in the record at `at`, and is still the current one. An expired one goes.
+fn keep_shelf_value(batch: &mut Batch, at: u64, shelf: &ShelfRecord, now: Millis) -> Result<(), Error> {
+    let entry = batch.stage.get(&keys::shelf(&shelf.handler, &shelf.key))?;
+    let entry = entry.map(|value| Entry::decode(&value)).transpose()?;
+    let Some(entry) = entry.filter(|entry| entry.position == at) else { return Ok(()) };
+    if !entry.is_live(now) {
+        return set_entry(&mut batch.stage, &shelf.handler, &shelf.key, Some(&entry), None);
+    }
+    let value = entry.inline.clone().unwrap_or_else(|| shelf.value.clone());
+    let copy = ShelfRecord { version: entry.version, expires: entry.expires, value, ..shelf.clone() };
+    batch.append(&Record::Shelf(copy), 0).map(drop)
+}
+
+// === files ===
+
+async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -> Result<u64, Error> {
+    let sequence = next.header.sequence;
+    core.change(move |batch| {
+        batch.must_sync = true;
+        batch.append(&Record::Mark(Mark::First { sequence }), 0).map(drop)
+    })
+    .await?;
+    let (core, segment, base) = (core.clone(), segment.clone(), next.header.base);
+    blocking(move || {
+        // An index that was still in this segment could not go on from it.
+        if !core.view.wait_applied(base) {
+            return Err(core.stopped_error());
+        }
+        let cannot = |source| Error::Io { what: "cannot delete", path: segment.path.clone(), source };
+        let bytes = segment.file.len().map_err(cannot)?;
+        core.segments.remove_oldest();
+        core.disk.remove(&segment.path).map_err(cannot)?;
+        core.disk.sync_dir(&core.journal_dir).map_err(cannot)?;
+        Ok(bytes)
+    })
+    .await
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only where the runtime is shutting down.
+            Err(_) => Err(Error::Closing),
+        },
+    }
+}

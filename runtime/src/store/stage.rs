@@ -1,0 +1,392 @@
+//! Stage: what a batch of records changes, before it is durable. `apply` is the only thing that says what a
+//! record means to the index, whether it was just written or is read again at a start.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::claims::{Hash, Stored, key_of};
+use super::codec::{AcceptRecord, CopyRecord, KeyDrop, Mark, Record, Redelivery, SecretsSeen, StateCopy};
+use super::index::{Blob, Index, Range};
+use super::rows::Row;
+use super::view::{Changes, KeyPut, Op, Scan, View, prefixed};
+use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
+use crate::words::event::{DeliveryId, EventRef, Name};
+use crate::words::time::Millis;
+
+/// Reads through what is staged, what is committed and what is indexed; writes to what is staged.
+pub(super) struct Stage<'a> {
+    pub view: &'a View,
+    pub index: &'a Index,
+    /// Sources that are known to be in the index; kept from batch to batch.
+    pub sources: &'a mut HashSet<Name>,
+    changes: Changes,
+    /// Deliveries that became open and due.
+    pub opened: Vec<OpenDelivery>,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(view: &'a View, index: &'a Index, sources: &'a mut HashSet<Name>) -> Stage<'a> {
+        Stage { view, index, sources, changes: Changes::default(), opened: Vec::new() }
+    }
+
+    pub(super) fn finish(self, records: usize) -> (Changes, Vec<OpenDelivery>) {
+        (Changes { records, ..self.changes }, self.opened)
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error> {
+        if let Some(op) = self.changes.ops.get(key) {
+            return Ok(op.value.clone());
+        }
+        match self.view.get(key) {
+            Some(value) => Ok(value),
+            None => self.index.get(key),
+        }
+    }
+
+    pub(super) fn scan(&self, range: Range) -> Scan<'_> {
+        Scan::new(self.view, self.index, range, false).with_staged(&self.changes.ops)
+    }
+
+    pub(super) fn put(&mut self, key: Vec<u8>, value: Blob) {
+        self.change(key, Some(value), false);
+    }
+
+    /// Of a key that no layer can have yet.
+    fn put_new(&mut self, key: Vec<u8>, value: Blob) {
+        self.change(key, Some(value), true);
+    }
+
+    pub(super) fn delete(&mut self, key: &[u8]) {
+        if self.changes.ops.get(key).is_some_and(|op| op.fresh) {
+            self.changes.ops.remove(key);
+        } else {
+            self.change(key.to_vec(), None, false);
+        }
+    }
+
+    fn change(&mut self, key: Vec<u8>, value: Option<Blob>, fresh: bool) {
+        let ops: &mut BTreeMap<Blob, Op> = &mut self.changes.ops;
+        let fresh = fresh || ops.get(key.as_slice()).is_some_and(|op| op.fresh);
+        ops.insert(Blob::from(key), Op { value, fresh });
+    }
+
+    pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
+        self.get(&keys::delivery(id))?.map(|value| Row::decode(&value)).transpose()
+    }
+
+    /// # Errors
+    /// `NoSuchDelivery`
+    pub(super) fn row_of(&self, id: &DeliveryId) -> Result<Row, Error> {
+        self.row(id)?.ok_or_else(|| Error::NoSuchDelivery(id.clone()))
+    }
+}
+
+/// What `record`, which lies at `position`, means.
+pub(super) fn apply(stage: &mut Stage, position: u64, bytes: usize, record: &Record) -> Result<(), Error> {
+    match record {
+        Record::Accept(record) => apply_accept(stage, position, bytes, record),
+        Record::Redelivery(record) => redelivered(stage, position, record),
+        Record::Begun(record) => change_row(stage, position, &record.delivery, |row| row.begun()),
+        Record::EffectIntent(record) | Record::EffectResponse(record) => {
+            change_row(stage, position, &record.delivery, |_| ())
+        }
+        Record::Settle(record) => {
+            shelf::settled(stage, position, record)?;
+            change_row(stage, position, &record.delivery, |row| row.settled(record))
+        }
+        Record::Shelf(record) => shelf::copied(stage, position, record),
+        Record::Hold(record) => change_row(stage, position, &record.delivery, |row| row.held(record)),
+        Record::Ruling(record) => change_row(stage, position, &record.delivery, |row| row.ruled(record)),
+        Record::SecretsSeen(record) => {
+            stage.put(keys::secrets(&record.source), secrets_value(position, record));
+            Ok(())
+        }
+        Record::Copy(record) => copied(stage, position, record),
+        Record::Mark(mark) => marked(stage, mark),
+    }
+}
+
+// === accept ===
+
+pub(super) fn apply_accept(
+    stage: &mut Stage,
+    position: u64,
+    bytes: usize,
+    record: &AcceptRecord,
+) -> Result<(), Error> {
+    let deliveries: usize = record.events.iter().map(|event| event.deliveries.len()).sum();
+    let share = bytes.div_ceil(deliveries.max(1)) as u64;
+    let expires = record.received_at.plus(record.dedupe_window);
+    for (event, event_ref) in record.events.iter().zip(events_at(position)) {
+        for delivery in &event.deliveries {
+            let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
+            let row = Row::accepted(record, event, delivery, position, share);
+            set_row(stage, &id, None, Some(&row))?;
+        }
+        stage.changes.keys.push(KeyPut {
+            key: key_of(record.source.as_str(), &event.id),
+            stored: Stored { event: event_ref, body_hash: event.body_hash },
+            expires,
+            copied: false,
+            claim: None,
+        });
+    }
+    if !stage.sources.contains(&record.source) {
+        stage.put(keys::source(&record.source), Blob::default());
+        stage.sources.insert(record.source.clone());
+    }
+    Ok(())
+}
+
+/// The names of a record's events.
+pub(super) fn events_at(position: u64) -> impl Iterator<Item = EventRef> {
+    (0..=u16::MAX).map(move |ordinal| EventRef { position, ordinal })
+}
+
+impl Stage<'_> {
+    /// Hands the last `claims.len()` keys the claims that wait for them to be indexed.
+    pub(super) fn attach_claims(
+        &mut self,
+        claims: impl DoubleEndedIterator<Item = std::sync::Arc<super::claims::Claim>>,
+    ) {
+        for (put, claim) in self.changes.keys.iter_mut().rev().zip(claims.rev()) {
+            put.claim = Some(claim);
+        }
+    }
+}
+
+/// How often an event came again: count, how many with another body, and the last record that was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Redeliveries {
+    pub count: u64,
+    pub body_differed: u64,
+    counted_to: u64,
+}
+
+impl Redeliveries {
+    pub(super) fn decode(value: &[u8]) -> Result<Redeliveries, Error> {
+        Ok(Redeliveries {
+            count: keys::number_in(value, 0)?,
+            body_differed: keys::number_in(value, 8)?,
+            counted_to: keys::number_in(value, 16)?,
+        })
+    }
+
+    fn encode(self) -> Blob {
+        let numbers = [self.count, self.body_differed, self.counted_to];
+        Blob::from(numbers.map(u64::to_be_bytes).concat())
+    }
+}
+
+fn redelivered(stage: &mut Stage, position: u64, record: &Redelivery) -> Result<(), Error> {
+    let key = keys::redeliveries(record.event);
+    let known = stage.get(&key)?.map(|value| Redeliveries::decode(&value)).transpose()?.unwrap_or_default();
+    if position <= known.counted_to {
+        return Ok(());
+    }
+    let counted = Redeliveries {
+        count: known.count + 1,
+        body_differed: known.body_differed + u64::from(record.body_differs),
+        counted_to: position,
+    };
+    stage.put(key, counted.encode());
+    Ok(())
+}
+
+// === deliveries ===
+
+/// A record whose delivery was dropped changes nothing.
+fn change_row(
+    stage: &mut Stage,
+    position: u64,
+    id: &DeliveryId,
+    change: impl FnOnce(&mut Row),
+) -> Result<(), Error> {
+    let Some(old) = stage.row(id)?.filter(|row| row.changed_at < position) else { return Ok(()) };
+    let mut new = Row { changed_at: position, head: position, ..old.clone() };
+    change(&mut new);
+    set_row(stage, id, Some(&old), Some(&new))
+}
+
+/// Writes a row, and every key that follows from it. `old: None` means that no layer has the row.
+fn set_row(stage: &mut Stage, id: &DeliveryId, old: Option<&Row>, new: Option<&Row>) -> Result<(), Error> {
+    let derived = |row: &Row| {
+        let due = (row.status == Status::Open).then(|| keys::due(&row.handler, row.due, id));
+        let status = keys::has_status_key(row.status).then(|| keys::status(row.status, &row.handler, id));
+        [due, status].into_iter().flatten().collect::<Vec<_>>()
+    };
+    let (before, after) = (old.map(derived).unwrap_or_default(), new.map(derived).unwrap_or_default());
+    for key in before.iter().filter(|key| !after.contains(key)) {
+        stage.delete(key);
+    }
+    let is_new = old.is_none();
+    for key in after.into_iter().filter(|key| !before.contains(key)) {
+        if is_new { stage.put_new(key, Blob::default()) } else { stage.put(key, Blob::default()) }
+    }
+    match new {
+        Some(row) if is_new => stage.put_new(keys::delivery(id), row.encode()),
+        Some(row) => stage.put(keys::delivery(id), row.encode()),
+        None => stage.delete(&keys::delivery(id)),
+    }
+    if let Some(row) =
+        new.filter(|row| row.status == Status::Open && old.is_none_or(|old| became_due(old, row)))
+    {
+        stage.opened.push(row.open(id.clone()));
+    }
+    count(stage, old, new)
+}
+
+/// A retry that its lane knows of is not news; one that the operator, or a resumption, made due is.
+fn became_due(old: &Row, new: &Row) -> bool {
+    old.status != Status::Open || new.counted_from != old.counted_from
+}
+
+/// Keeps the backlog of the handler and the bytes that may not be dropped.
+fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), Error> {
+    let status = |row: Option<&Row>| row.map(|row| row.status);
+    if status(old) == status(new) {
+        return Ok(());
+    }
+    for (row, up) in [(old, false), (new, true)] {
+        let Some(row) = row.filter(|row| row.is_live()) else { continue };
+        let key = keys::backlog(&row.handler);
+        let mut backlog = stage.get(&key)?.map(|value| read_backlog(&value)).transpose()?.unwrap_or_default();
+        let field = match row.status {
+            Status::Held => &mut backlog.held,
+            Status::Parked => &mut backlog.parked,
+            _ => &mut backlog.open,
+        };
+        *field = if up { *field + 1 } else { field.saturating_sub(1) };
+        let numbers = [backlog.open, backlog.held, backlog.parked];
+        stage.put(key, Blob::from(numbers.map(u64::to_be_bytes).concat()));
+    }
+    let live = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.bytes);
+    add_live(stage, live(new), live(old))
+}
+
+pub(super) fn read_backlog(value: &[u8]) -> Result<Backlog, Error> {
+    Ok(Backlog {
+        open: keys::number_in(value, 0)?,
+        held: keys::number_in(value, 8)?,
+        parked: keys::number_in(value, 16)?,
+        oldest_accepted_at: None,
+    })
+}
+
+/// Bytes that retention may not drop: events of deliveries that are not ended, and shelves.
+pub(super) fn add_live(stage: &mut Stage, more: u64, less: u64) -> Result<(), Error> {
+    if more != less {
+        let live = stage.get(keys::LIVE)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
+        let live = live.saturating_add(more).saturating_sub(less);
+        stage.put(keys::LIVE.to_vec(), Blob::from(&live.to_be_bytes()));
+    }
+    Ok(())
+}
+
+// === secrets ===
+
+fn secrets_value(position: u64, record: &SecretsSeen) -> Blob {
+    let mut out = super::codec::Out(Vec::new());
+    out.u64(position);
+    record.encode(&mut out);
+    Blob::from(out.0)
+}
+
+/// What is known of a source's secrets, and the position of the record that says so.
+pub(super) fn read_secrets(value: &[u8]) -> Result<(u64, SecretsSeen), Error> {
+    let bytes = bytes::Bytes::copy_from_slice(value);
+    let mut bytes = super::codec::In::new(&bytes);
+    let mut read = || Ok((bytes.u64()?, SecretsSeen::decode(&mut bytes)?));
+    read().map_err(|error: super::codec::Unreadable| Error::Index(error.to_string()))
+}
+
+// === retention ===
+
+fn copied(stage: &mut Stage, at: u64, record: &CopyRecord) -> Result<(), Error> {
+    match record {
+        CopyRecord::Whole { position, kind, payload, state, .. } => {
+            stage.put(keys::moved(*position), Blob::from(&at.to_be_bytes()));
+            let whole = Record::decode(*kind, payload).map_err(|error| Error::Index(error.to_string()))?;
+            if let Record::Accept(accept) = whole {
+                copied_accept(stage, *position, &accept, state)?;
+            }
+        }
+        CopyRecord::Keys(copies) => stage.changes.keys.extend(copies.iter().map(|copy| KeyPut {
+            key: copy.key,
+            stored: Stored { event: copy.event, body_hash: copy.body_hash },
+            expires: copy.expires,
+            copied: true,
+            claim: None,
+        })),
+    }
+    Ok(())
+}
+
+/// Brings back what the index, where it was lost, cannot read from the dropped segment any more.
+fn copied_accept(
+    stage: &mut Stage,
+    position: u64,
+    accept: &AcceptRecord,
+    state: &[StateCopy],
+) -> Result<(), Error> {
+    for copy in state {
+        let event = EventRef { position, ordinal: copy.ordinal };
+        if !copy.redeliveries.is_empty() && stage.get(&keys::redeliveries(event))?.is_none() {
+            stage.put(keys::redeliveries(event), Blob::from(&copy.redeliveries[..]));
+        }
+        for (subscription, row) in &copy.rows {
+            let id = DeliveryId { event, subscription: subscription.clone() };
+            if stage.row(&id)?.is_none() {
+                set_row(stage, &id, None, Some(&Row::decode(row)?))?;
+            }
+        }
+    }
+    let expires = accept.received_at.plus(accept.dedupe_window);
+    stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
+        KeyPut {
+            key: key_of(accept.source.as_str(), &event.id),
+            stored: Stored { event: event_ref, body_hash: event.body_hash },
+            expires,
+            copied: true,
+            claim: None,
+        }
+    }));
+    Ok(())
+}
+
+fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
+    match mark {
+        Mark::Opened { clock, .. } | Mark::Clean { clock, .. } => {
+            let known = stage.get(keys::CLOCK)?.map(|value| keys::number_in(&value, 0)).transpose()?;
+            let clock = (*clock).max(Millis(known.unwrap_or(0)));
+            stage.put(keys::CLOCK.to_vec(), Blob::from(&clock.0.to_be_bytes()));
+        }
+        Mark::First { sequence } => {
+            stage.put(keys::FIRST.to_vec(), Blob::from(&sequence.to_be_bytes()));
+        }
+        Mark::Dropped { positions, keys } => {
+            for position in positions {
+                dropped(stage, *position)?;
+            }
+            let drops = keys.iter().map(|KeyDrop { key, position }| (*key as Hash, *position));
+            stage.changes.key_drops.extend(drops);
+        }
+    }
+    Ok(())
+}
+
+/// A record is in no listing any more, and everything that hung on it goes with it.
+fn dropped(stage: &mut Stage, position: u64) -> Result<(), Error> {
+    let rows: Vec<_> = stage.scan(prefixed(&keys::deliveries_at(position))).collect::<Result<_, _>>()?;
+    for (key, value) in rows {
+        let row = Row::decode(&value)?;
+        set_row(stage, &keys::delivery_in(&key, 1)?, Some(&row), None)?;
+    }
+    let counts: Vec<_> = stage.scan(prefixed(&keys::redeliveries_at(position))).collect::<Result<_, _>>()?;
+    for (key, _) in counts {
+        stage.delete(&key);
+    }
+    if stage.get(&keys::moved(position))?.is_some() {
+        stage.delete(&keys::moved(position));
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Deliveries: from open to an end, and over restarts.
+
+use std::collections::HashSet;
+
+use super::*;
+
+#[tokio::test]
+async fn a_delivery_is_announced_due_begun_settled_and_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let mut announced = ledger.announcements();
+    let event = accept_one(&ledger, for_crm("evt_1")).await;
+    let id = delivery_of(event);
+    let open = announced.recv().await.unwrap();
+    assert_eq!(
+        open,
+        OpenDelivery {
+            id: id.clone(),
+            handler: name("crm"),
+            due: NOW,
+            accepted_at: NOW,
+            attempts: 0,
+            begun_without_end: 0
+        }
+    );
+    assert_eq!(due(&ledger, NOW).await, [open]);
+    assert_eq!(ledger.next_due(&name("crm")).await.unwrap(), Some(NOW));
+    assert_eq!(ledger.next_due(&name("slack")).await.unwrap(), None);
+    let skip = HashSet::from([id.clone()]);
+    assert!(ledger.due(&name("crm"), NOW, 10, &skip).await.unwrap().is_empty());
+
+    let stored = ledger.event(event).await.unwrap();
+    assert_eq!((stored.id.as_str(), &stored.body[..]), ("evt_1", &b"{\"id\":\"evt_1\"}"[..]));
+    assert_eq!((stored.query.as_deref(), stored.headers.len()), (Some("a=b"), 1));
+
+    let later = NOW.plus(Duration::from_secs(5));
+    run(&ledger, &id, 1, failed("503"), Verdict::Again { at: later }).await;
+    assert!(due(&ledger, NOW).await.is_empty());
+    let again = due(&ledger, later).await;
+    assert_eq!((again[0].attempts, again[0].due), (1, later));
+    run(&ledger, &id, 2, done(), Verdict::Done).await;
+    assert!(due(&ledger, later).await.is_empty());
+    assert_eq!(ledger.next_due(&name("crm")).await.unwrap(), None);
+
+    let history = ledger.delivery(&id).await.unwrap().unwrap();
+    assert_eq!(history.row.status, Status::Done);
+    assert_eq!(history.row.message.as_deref(), Some("sent"));
+    assert_eq!(history.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(history.attempts[0].outcome, failed("503"));
+    assert!(history.interrupted.is_empty());
+    assert!(matches!(
+        ledger.begin(&id, 3, Digest([0; 32]), NOW).await,
+        Err(Error::WrongState(_, Status::Done))
+    ));
+}
+
+#[tokio::test]
+async fn begun_without_end_is_counted_over_restarts_and_parked_by_dispatch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut id = None;
+    for start in 1..=3 {
+        let ledger = open(dir.path());
+        let id = match &id {
+            Some(id) => DeliveryId::clone(id),
+            None => id.insert(delivery_of(accept_one(&ledger, for_crm("evt_1")).await)).clone(),
+        };
+        let open = due(&ledger, NOW).await[0].clone();
+        assert_eq!((open.attempts, open.begun_without_end), (0, start - 1));
+        ledger.begin(&id, start, Digest([3; 32]), NOW).await.unwrap();
+        let history = ledger.delivery(&id).await.unwrap().unwrap();
+        assert_eq!(history.interrupted.len() as u32, start - 1, "what is under way is not interrupted");
+        // The daemon dies in the attempt.
+    }
+    let id = id.unwrap();
+    let ledger = open(dir.path());
+    assert_eq!(due(&ledger, NOW).await[0].begun_without_end, 3);
+    ledger.park(&id, "three attempts in a row never ended", NOW).await.unwrap();
+    assert!(due(&ledger, NOW).await.is_empty());
+    let history = ledger.delivery(&id).await.unwrap().unwrap();
+    assert_eq!(history.interrupted.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(history.row.status, Status::Parked);
+    assert_eq!(history.row.message.as_deref(), Some("three attempts in a row never ended"));
+    assert!(matches!(ledger.park(&id, "", NOW).await, Err(Error::WrongState(_, Status::Parked))));
+
+    ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
+    let open = due(&ledger, NOW).await[0].clone();
+    assert_eq!((open.attempts, open.begun_without_end), (3, 0), "numbers go on, the count begins again");
+    run(&ledger, &id, 4, failed("503"), Verdict::Again { at: NOW }).await;
+    assert_eq!(due(&ledger, NOW).await[0].begun_without_end, 0);
+}
+
+#[tokio::test]
+async fn the_operator_retries_anything_and_cancels_what_has_not_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    run(&ledger, &id, 1, failed("no"), Verdict::Dead { reason: "gave up after 3d: no".into() }).await;
+    let row = ledger.delivery(&id).await.unwrap().unwrap().row;
+    assert_eq!((row.status, row.message.as_deref()), (Status::Dead, Some("gave up after 3d: no")));
+    assert_eq!(row.ended_at, Some(NOW));
+    assert!(matches!(ledger.rule(&id, Ruling::Cancel, NOW).await, Err(Error::WrongState(_, Status::Dead))));
+
+    let mut announced = ledger.announcements();
+    let later = NOW.plus(DAY);
+    ledger.rule(&id, Ruling::Retry, later).await.unwrap();
+    let open = announced.recv().await.unwrap();
+    assert_eq!((open.accepted_at, open.due, open.attempts), (later, later, 1), "a fresh time to give up");
+    ledger.rule(&id, Ruling::Cancel, later).await.unwrap();
+    assert!(due(&ledger, later).await.is_empty());
+    // An attempt that was under way is history, and the operator's word stands.
+    ledger.settle(settle_with(&id, 2, done(), Verdict::Done), later).await.unwrap();
+    let history = ledger.delivery(&id).await.unwrap().unwrap();
+    assert_eq!(history.row.status, Status::Cancelled);
+    assert_eq!(history.attempts.len(), 2);
+    let rulings: Vec<_> = history.rulings.iter().map(|row| row.ruling).collect();
+    assert_eq!(rulings, [Ruling::Retry, Ruling::Cancel]);
+
+    let nobody = DeliveryId { subscription: name("nobody"), ..id };
+    assert!(matches!(ledger.rule(&nobody, Ruling::Retry, NOW).await, Err(Error::NoSuchDelivery(_))));
+    assert!(ledger.delivery(&nobody).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_nobody_wants_is_held_and_resumed_when_it_is_wanted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let mut ids = Vec::new();
+    for n in 0..600 {
+        let event = new_event(&format!("evt_{n}"), &[("to-crm", "crm"), ("to-slack", "slack")]);
+        ids.push(accept_one(&ledger, request(vec![event], "{}")).await);
+    }
+    let gone = |_: &Name, handler: &Name| match handler.as_str() {
+        "slack" => Err("the handler `slack` is disabled".to_owned()),
+        _ => Ok(()),
+    };
+    assert_eq!(ledger.hold_unwanted(gone, NOW).await.unwrap(), (600, 0));
+    assert_eq!(ledger.hold_unwanted(gone, NOW).await.unwrap(), (0, 0));
+    assert_eq!(due(&ledger, NOW).await.len(), 600);
+    let held = DeliveryId { event: ids[0], subscription: name("to-slack") };
+    let row = ledger.delivery(&held).await.unwrap().unwrap().row;
+    assert_eq!((row.status, row.message.as_deref()), (Status::Held, Some("the handler `slack` is disabled")));
+    let backlog = ledger.stat().backlog;
+    assert_eq!((backlog["slack"].open, backlog["slack"].held, backlog["crm"].open), (0, 600, 600));
+    assert_eq!(backlog["slack"].oldest_accepted_at, Some(NOW));
+    drop(ledger);
+
+    let ledger = open(dir.path());
+    assert_eq!(ledger.hold_unwanted(|_, _| Ok(()), NOW).await.unwrap(), (0, 600));
+    let skip = HashSet::new();
+    assert_eq!(ledger.due(&name("slack"), NOW, 1000, &skip).await.unwrap().len(), 600);
+    assert_eq!(ledger.due(&name("slack"), NOW, 7, &skip).await.unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn secrets_keep_their_time_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b, c] = [1, 2, 3].map(|byte| Fingerprint([byte; 6]));
+    let source = name("sendpilot");
+    let ledger = open(dir.path());
+    assert_eq!(ledger.secrets_seen(&source, &[a], NOW).await.unwrap(), [None]);
+    assert_eq!(ledger.secrets_seen(&source, &[b, a], NOW).await.unwrap(), [None, Some(NOW)]);
+    drop(ledger);
+    let later = NOW.plus(DAY);
+    let ledger = open(dir.path());
+    assert_eq!(ledger.secrets_seen(&source, &[b, a], later).await.unwrap(), [None, Some(NOW)]);
+    let seen = ledger.secrets_seen(&source, &[c, b, a], later).await.unwrap();
+    assert_eq!(seen, [None, Some(later), Some(NOW)]);
+    ledger.close().await.unwrap();
+    drop(ledger);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let ledger = open(dir.path());
+    let latest = later.plus(DAY);
+    let seen = ledger.secrets_seen(&source, &[a, c, b], latest).await.unwrap();
+    assert_eq!(seen, [None, Some(latest), Some(later)], "a is first again and is forgotten");
+    assert_eq!(ledger.secrets_seen(&name("stripe"), &[c, a], latest).await.unwrap(), [None, Some(latest)]);
+}

@@ -1,0 +1,15 @@
+//! The tests of the whole: the real binary, real HTTPS, a real disk, real components. Chapters named by verb.
+
+mod support;
+
+mod accept;
+mod author;
+mod carry;
+mod demo;
+mod hostile;
+mod house;
+mod kill;
+mod observe;
+mod read;
+mod sync;
+mod verify;
