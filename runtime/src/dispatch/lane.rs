@@ -189,8 +189,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn pace_never_exceeds_concurrency_or_rate() {
+    #[test]
+    fn pace_never_exceeds_concurrency_or_rate() {
         let mut pace = Pace::new(2, Some(10.0));
         let now = Instant::now();
         assert!(pace.allows(0, now));
@@ -201,8 +201,8 @@ mod tests {
         assert!(pace.allows(0, now + Duration::from_millis(100)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_lane_saves_up_no_burst() {
+    #[test]
+    fn an_idle_lane_saves_up_no_burst() {
         let mut pace = Pace::new(8, Some(1.0));
         let later = Instant::now() + Duration::from_secs(60);
         let mut started = 0;

@@ -1,10 +1,9 @@
 //! Grant: what a plugin asks for, held against what the operator gives. Everything that does not fit is found
 //! here, at start, all of it at once, each with what to type.
 //!
-//! A plugin that asks for origins and is granted none at all is refused: it could do nothing. Where something is
-//! granted, but nothing that it asks for, that is a warning: a stand-in or a compatible service, or a slip. Where
-//! one of its origins is covered nothing is said: a plugin that can post to a webhook or to an API asks for both,
-//! and least privilege is to grant the one in use. A call to what is not granted is denied in any case.
+//! An origin that a manifest asks for and no grant covers is fatal where no wanted origin is covered at all: the
+//! plugin could do nothing, or the operator mistyped the one it needs. Where some are covered it is a warning:
+//! a plugin that can post to a webhook or to an API asks for both, and least privilege is to grant the one in use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -166,10 +165,8 @@ impl Findings {
         let is_covered = |wanted: &Pattern| granted.iter().any(|pattern| pattern.covers(wanted));
         // The manifest was checked when the plugin was loaded: each of its origins parses.
         let wanted: Vec<Pattern> = manifest.origins.iter().flat_map(|text| Pattern::parse(text)).collect();
-        if wanted.iter().any(is_covered) {
-            return;
-        }
-        for origin in wanted {
+        let any_covered = wanted.iter().any(is_covered);
+        for origin in wanted.iter().filter(|wanted| !is_covered(wanted)) {
             let mut all: Vec<String> = as_written.iter().map(|text| format!("\"{text}\"")).collect();
             all.push(format!("\"{origin}\""));
             let message = format!(
@@ -177,11 +174,7 @@ impl Findings {
                 manifest.name,
                 all.join(", ")
             );
-            if granted.is_empty() {
-                self.fatal("grants.http", message)
-            } else {
-                self.warn("grants.http", message)
-            }
+            if any_covered { self.warn("grants.http", message) } else { self.fatal("grants.http", message) }
         }
     }
 
