@@ -33,17 +33,16 @@ use crate::words::time::Millis;
 
 /// What the TCP listener serves: no event, no name of a secret, nothing that orders anything.
 pub(super) fn public(admin: Arc<Admin>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .layer(middleware::from_fn(in_time))
-        .with_state(admin)
+        .route("/readyz", get(readyz));
+    bounded(router).with_state(admin)
 }
 
 /// What the socket serves: the history and the orders.
 pub(super) fn private(admin: Arc<Admin>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/events", get(events))
         .route("/events/{event}", get(event))
         .route("/deliveries", get(deliveries))
@@ -56,13 +55,17 @@ pub(super) fn private(admin: Arc<Admin>) -> Router {
         .fallback(async || Wrong::new(StatusCode::NOT_FOUND, "no such resource"))
         .method_not_allowed_fallback(async || {
             Wrong::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
-        })
-        .layer(middleware::from_fn(in_time))
-        .with_state(admin)
+        });
+    bounded(router).with_state(admin)
 }
 
 type Answer<T> = Result<Json<T>, Wrong>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
+
+/// Every question is answered in time, whatever the store does.
+pub(super) fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.layer(middleware::from_fn(in_time))
+}
 
 async fn in_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(limits::ADMIN_REQUEST_TIMEOUT, next.run(request)).await {
@@ -357,9 +360,10 @@ impl From<store::Error> for Wrong {
     fn from(error: store::Error) -> Wrong {
         use store::Error as E;
         let status = match &error {
-            E::NoSuchDelivery(_) => StatusCode::NOT_FOUND,
+            E::NoSuchDelivery(_) | E::NoSuchEvent(_) => StatusCode::NOT_FOUND,
+            E::BadCursor(_) => StatusCode::BAD_REQUEST,
             E::WrongState(..) => StatusCode::CONFLICT,
-            E::Closing | E::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            E::Closing | E::Failed(_) | E::DiskFull(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         if status.is_server_error() {

@@ -30,6 +30,8 @@ mod api;
 mod scrape;
 mod serve;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 /// The file name of the socket, below `store.path`.

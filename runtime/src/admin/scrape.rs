@@ -1,6 +1,9 @@
 //! Scrape: the page behind `/metrics`. Counters come from `metrics`; gauges are read here, at the moment of asking.
 
 use prometheus_client::encoding::EncodeLabelSet;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
@@ -45,7 +48,7 @@ fn gauges(reading: &Reading, now: Millis) -> String {
     process(&mut registry, reading);
     intake(&mut registry, reading.in_flight);
     store(&mut registry, &reading.stat);
-    backlog(&mut registry, &reading.stat, now);
+    backlog(&mut registry, reading, now);
     lanes(&mut registry, &reading.lanes);
     let mut text = String::new();
     encode_registry(&mut text, &registry).expect("a String takes all text");
@@ -85,10 +88,14 @@ struct ByStatus {
     status: &'static str,
 }
 
-fn backlog(registry: &mut Registry, stat: &Stat, now: Millis) {
+/// Every handler has its figures, also where nothing waits: an alert needs the 0.
+fn backlog(registry: &mut Registry, reading: &Reading, now: Millis) {
     let count = Family::<ByStatus, Gauge>::default();
-    let oldest = Family::<ByHandler, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
-    for (handler, waiting) in &stat.backlog {
+    let oldest = Family::<ByHandler, Gauge<f64, AtomicU64>>::default();
+    let idle = reading.lanes.iter().map(|lane| (lane.handler.to_string(), Backlog::default()));
+    let mut backlog: BTreeMap<String, Backlog> = idle.collect();
+    backlog.extend(reading.stat.backlog.clone());
+    for (handler, waiting) in &backlog {
         for (status, n) in by_status(waiting) {
             let labels = ByStatus { handler: handler.clone(), status };
             count.get_or_create(&labels).set(i64::try_from(n).unwrap_or(i64::MAX));
@@ -139,6 +146,10 @@ mod tests {
     use crate::metrics::{ByOutcome, ByReason, BySource, Metrics};
     use crate::words::event::Name;
 
+    fn lane(handler: &str, in_memory: usize, running: usize) -> LaneStat {
+        LaneStat { handler: Name::new(handler).unwrap(), in_memory, running }
+    }
+
     fn reading() -> Reading {
         let waiting = Backlog { open: 3, held: 1, parked: 0, oldest_accepted_at: Some(Millis(1_000)) };
         Reading {
@@ -151,7 +162,7 @@ mod tests {
                 backlog: [("slack-notify".to_owned(), waiting)].into(),
                 ..Stat::default()
             },
-            lanes: vec![LaneStat { handler: Name::new("slack-notify").unwrap(), in_memory: 4, running: 2 }],
+            lanes: vec![lane("slack-notify", 4, 2), lane("crm-sync", 0, 0)],
             in_flight: InFlight { connections: 5, requests: 6, body_bytes: 700 },
             ready: true,
             started_at: Millis(90_500),
@@ -176,6 +187,8 @@ mod tests {
             "longshore_backlog_deliveries{handler=\"slack-notify\",status=\"open\"} 3",
             "longshore_backlog_deliveries{handler=\"slack-notify\",status=\"held\"} 1",
             "longshore_backlog_oldest_age_seconds{handler=\"slack-notify\"} 60.0",
+            "longshore_backlog_deliveries{handler=\"crm-sync\",status=\"parked\"} 0",
+            "longshore_backlog_oldest_age_seconds{handler=\"crm-sync\"} 0.0",
             "longshore_lane_running{handler=\"slack-notify\"} 2",
             "longshore_lane_in_memory{handler=\"slack-notify\"} 4",
         ] {

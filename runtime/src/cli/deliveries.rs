@@ -244,7 +244,7 @@ fn whole(history: &DeliveryHistory, now: Millis, screen: &Screen) -> String {
     let row = &history.row;
     let facts = [
         ("delivery", row.delivery.to_string()),
-        ("event", format!("{} {}", row.event_type, row.event_id)),
+        ("event", format!("{} {}{}", row.event_type, row.event_id, if row.test { ", a test" } else { "" })),
         ("source", row.source.to_string()),
         ("handler", row.handler.to_string()),
         ("status", screen.paint(tone(row.status), &row.status.to_string())),
@@ -451,7 +451,9 @@ async fn carry_out(daemon: &mut Daemon, ruling: Ruling, ids: &[DeliveryId], scre
         match daemon.post::<Ruled>(&format!("/deliveries/{id}/{order}")).await {
             Ok(ruled) => told.ruled.push(ruled),
             Err(Failure::Failed { message, .. }) => {
-                screen.say(&format!("{id}: {}", clean(&message)));
+                let known = message.contains(&id.to_string());
+                let subject = if known { String::new() } else { format!("{id}: ") };
+                screen.say(&format!("{subject}{}", clean(&message)));
                 told.failed.push(NotRuled { delivery: id.clone(), error: message });
             }
             Err(failure) => return Err(failure),

@@ -147,8 +147,7 @@ impl Send {
         for n in 1..=self.count {
             let letter = self.letter(sender, data.as_ref(), n, Millis::now())?;
             if letter.event_type != self.event_type && n == 1 {
-                let found = clean(&letter.event_type).into_owned();
-                screen.say(&format!("the body says that its type is `{found}`, and the body decides"));
+                screen.say(&told_type(&letter.event_type));
             }
             let begun = Instant::now();
             let answer = door.post(&sender.path, &letter.headers, letter.body.clone()).await?;
@@ -189,6 +188,13 @@ impl Send {
         place_first(&mut body, &sender.id_from, id);
         place_first(&mut body, &sender.type_from, &self.event_type);
         body.to_string().into()
+    }
+}
+
+fn told_type(found: &str) -> String {
+    match found {
+        "" => "the body names no type, and the body decides".to_owned(),
+        found => format!("the body says that its type is `{}`, and the body decides", clean(found)),
     }
 }
 
