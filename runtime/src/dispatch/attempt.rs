@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::{Lane, Shared};
@@ -22,7 +22,7 @@ pub struct Context {
     pub handler: Arc<Handler>,
     retry: backoff::Policy,
     shared: Shared,
-    /// Attempts share it; one that lost the shelf to others twice runs alone.
+    /// See `turn`.
     alone: RwLock<()>,
 }
 
@@ -38,24 +38,24 @@ pub enum Ended {
     Settled,
     /// It waits for its next attempt.
     Again(OpenDelivery),
-    /// The store wrote nothing. The delivery is still owed and found in the index later.
-    StoreRefused,
+    /// The store wrote nothing, and why. The delivery is still owed and found in the index later.
+    StoreRefused(String),
 }
 
 /// Lease, call, settle.
 pub async fn carry(lane: Arc<Context>, delivery: OpenDelivery) -> Ended {
     let span = info_span!("lease", delivery = %delivery.id, handler = %delivery.handler);
     async {
-        let _alone_among_suspects = match delivery.begun_without_end {
-            0 => None,
-            _ => Some(lane.shared.suspects.lock().await),
-        };
         if delivery.begun_without_end >= limits::POISON_BEGUN_MAX {
-            return park(&lane, &delivery).await;
+            let reason = format!(
+                "{} attempts in a row began and the daemon ended in each; look at the handler, then `longshore deliveries retry {}`",
+                delivery.begun_without_end, delivery.id
+            );
+            return park(&lane, &delivery, &reason).await;
         }
         match attempt(&lane, &delivery).await {
             Ok(ended) => ended,
-            Err(error) => not_written(&delivery, &error),
+            Err(error) => not_written(&lane, &delivery, error).await,
         }
     }
     .instrument(span)
@@ -67,51 +67,82 @@ async fn attempt(lane: &Context, delivery: &OpenDelivery) -> Result<Ended, store
     let number = delivery.attempts + delivery.begun_without_end + 1;
     lane.shared.ledger.begin(&delivery.id, number, lane.handler.plugin().digest(), Millis::now()).await?;
     for run in 1..=limits::SHELF_CONFLICT_RUNS {
+        // Held until the settle is durable: only then does an attempt that runs alone read what others wrote.
+        let _turn = lane.turn(run).await;
         let started_at = Millis::now();
-        let called = call(lane, delivery, &event, number, run).await;
-        let verdict = judge(lane, delivery, &called.outcome);
-        count(lane, &called, &verdict);
-        let settle = Settle {
-            delivery: delivery.id.clone(),
-            handler: delivery.handler.clone(),
-            attempt: as_attempt(lane, number, started_at, &called),
-            verdict: verdict.clone(),
-            shelf: called.shelf,
-        };
-        match lane.shared.ledger.settle(settle, Millis::now()).instrument(info_span!("settle")).await? {
-            Settled::Written => return Ok(after(delivery, number, verdict, &called.outcome)),
-            Settled::Conflict => {
-                debug!(run, "another delivery changed what this attempt had read; running again")
-            }
+        let called = call(lane, delivery, &event, number).await;
+        match settle(lane, delivery, number, started_at, called).await? {
+            Some(ended) => return Ok(ended),
+            None => debug!(run, "another delivery changed what this attempt had read; running again"),
         }
     }
-    // The last run was alone, so that nothing could change what it read. Whatever did, the delivery is owed.
-    warn!("the shelf changed under an attempt that ran alone; the delivery is tried again later");
-    Ok(Ended::StoreRefused)
+    // The last run was alone in its lane, and nobody else writes this shelf.
+    let lost =
+        failed(ErrorKind::Host, "the shelf changed under an attempt that ran alone; please report this");
+    let ended = settle(lane, delivery, number, Millis::now(), lost).await?;
+    Ok(ended.expect("a transaction that read nothing cannot conflict"))
 }
 
-/// One call of the handler: alone where the shelf was lost twice, given up where the drain is over.
-async fn call(lane: &Context, delivery: &OpenDelivery, event: &StoredEvent, number: u32, run: u32) -> Called {
-    let (_shared, _alone);
-    if run < limits::SHELF_CONFLICT_RUNS {
-        _shared = lane.alone.read().await;
-    } else {
-        _alone = lane.alone.write().await;
+impl Context {
+    /// Attempts run side by side; one that lost the shelf to others twice runs alone.
+    async fn turn(&self, run: u32) -> Turn<'_> {
+        match run < limits::SHELF_CONFLICT_RUNS {
+            true => Turn::Shared { _guard: self.alone.read().await },
+            false => Turn::Alone { _guard: self.alone.write().await },
+        }
     }
+}
+
+enum Turn<'a> {
+    Shared { _guard: RwLockReadGuard<'a, ()> },
+    Alone { _guard: RwLockWriteGuard<'a, ()> },
+}
+
+/// One call of the handler, given up where the drain is over.
+async fn call(lane: &Context, delivery: &OpenDelivery, event: &StoredEvent, number: u32) -> Called {
     let shelf = LedgerShelf { ledger: lane.shared.ledger.clone(), handler: delivery.handler.clone() };
     let call = lane.handler.call(as_guest_event(delivery, event, number), Arc::new(shelf), Wire::Live);
     tokio::select! {
         called = call.instrument(info_span!("call", attempt = number)) => called,
-        () = lane.shared.abort.cancelled() => interrupted(),
+        () = lane.shared.abort.cancelled() => {
+            failed(ErrorKind::Interrupted, "the daemon was stopped during this attempt")
+        }
     }
 }
 
-fn interrupted() -> Called {
+/// None: another delivery changed what the attempt had read from the shelf, and nothing was written.
+async fn settle(
+    lane: &Context,
+    delivery: &OpenDelivery,
+    number: u32,
+    started_at: Millis,
+    called: Called,
+) -> Result<Option<Ended>, store::Error> {
+    let verdict = judge(lane, delivery, &called.outcome);
+    let (outcome, took) = (called.outcome.clone(), called.took);
+    let settle = Settle {
+        delivery: delivery.id.clone(),
+        handler: delivery.handler.clone(),
+        attempt: as_attempt(lane, number, started_at, &called),
+        verdict: verdict.clone(),
+        shelf: called.shelf,
+    };
+    match lane.shared.ledger.settle(settle, Millis::now()).instrument(info_span!("settle")).await? {
+        Settled::Conflict => Ok(None),
+        Settled::Written => {
+            count(lane, &outcome, took, &verdict);
+            Ok(Some(after(delivery, number, verdict, &outcome)))
+        }
+    }
+}
+
+/// An attempt that ended through no fault of its handler.
+fn failed(kind: ErrorKind, reason: &str) -> Called {
     Called {
         outcome: Outcome::Failed {
-            kind: ErrorKind::Interrupted,
+            kind,
             blame: Blame::Host,
-            reason: "the daemon was stopped during this attempt".to_owned(),
+            reason: reason.to_owned(),
             permanent: false,
             after_ms: Some(0),
         },
@@ -127,6 +158,8 @@ fn judge(lane: &Context, delivery: &OpenDelivery, outcome: &Outcome) -> Verdict 
     match outcome {
         Outcome::Done { .. } => Verdict::Done,
         Outcome::Skipped { .. } => Verdict::Skipped,
+        // A deploy must not use up what a handler may fail.
+        Outcome::Failed { kind: ErrorKind::Interrupted, .. } => Verdict::Again { at: Millis::now() },
         Outcome::Failed { permanent: true, reason, .. } => Verdict::Dead { reason: reason.clone() },
         Outcome::Failed { reason, after_ms, .. } => {
             let asked = after_ms.map(Duration::from_millis);
@@ -161,30 +194,29 @@ fn after(delivery: &OpenDelivery, number: u32, verdict: Verdict, outcome: &Outco
     }
 }
 
-async fn park(lane: &Context, delivery: &OpenDelivery) -> Ended {
-    let reason = format!(
-        "{} attempts in a row began and the daemon ended in each; look at the handler, then `longshore deliveries retry {}`",
-        delivery.begun_without_end, delivery.id
-    );
+async fn park(lane: &Context, delivery: &OpenDelivery, reason: &str) -> Ended {
     error!(reason, "parked");
-    lane.shared.metrics.deliveries.get_or_create(&by_outcome(&delivery.handler, "parked")).inc();
-    match lane.shared.ledger.park(&delivery.id, &reason, Millis::now()).await {
-        Ok(()) => Ended::Settled,
-        Err(error) => not_written(delivery, &error),
+    match lane.shared.ledger.park(&delivery.id, reason, Millis::now()).await {
+        Ok(()) => {
+            lane.shared.metrics.deliveries.get_or_create(&by_outcome(&delivery.handler, "parked")).inc();
+            Ended::Settled
+        }
+        Err(error) => Ended::StoreRefused(error.to_string()),
     }
 }
 
-fn not_written(delivery: &OpenDelivery, error: &store::Error) -> Ended {
+/// What concerns the store makes the lane wait; what concerns one delivery sets that one aside.
+async fn not_written(lane: &Context, delivery: &OpenDelivery, error: store::Error) -> Ended {
     match error {
         store::Error::WrongState(..) | store::Error::NoSuchDelivery(_) => {
-            debug!(%error, "the delivery was ended by the operator");
+            debug!(%error, "the operator ended the delivery meanwhile");
             Ended::Settled
         }
-        store::Error::Closing => Ended::StoreRefused,
-        error => {
-            error!(delivery = %delivery.id, %error, "the store does not take the attempt");
-            Ended::StoreRefused
+        store::Error::Damaged { .. } | store::Error::NoSuchEvent(_) => {
+            let reason = format!("its event cannot be read: {error}");
+            park(lane, delivery, &reason).await
         }
+        error => Ended::StoreRefused(error.to_string()),
     }
 }
 
@@ -224,10 +256,10 @@ fn as_attempt(lane: &Context, number: u32, started_at: Millis, called: &Called) 
     }
 }
 
-fn count(lane: &Context, called: &Called, verdict: &Verdict) {
+fn count(lane: &Context, outcome: &Outcome, took: Duration, verdict: &Verdict) {
     let metrics = &lane.shared.metrics;
     let handler = lane.handler.name();
-    let outcome = match &called.outcome {
+    let outcome = match outcome {
         Outcome::Done { .. } => "done",
         Outcome::Skipped { .. } => "skipped",
         Outcome::Failed { .. } => "failed",
@@ -242,7 +274,7 @@ fn count(lane: &Context, called: &Called, verdict: &Verdict) {
     metrics.attempts.get_or_create(&by_outcome(handler, outcome)).inc();
     metrics.deliveries.get_or_create(&by_outcome(handler, led_to)).inc();
     let label = ByHandler { handler: handler.to_string() };
-    metrics.attempt_seconds.get_or_create(&label).observe(called.took.as_secs_f64());
+    metrics.attempt_seconds.get_or_create(&label).observe(took.as_secs_f64());
 }
 
 fn by_outcome(handler: &Name, outcome: &str) -> ByOutcome {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::attempt::{self, Ended};
-use super::queue::Queue;
+use super::queue::{Queue, is_suspect};
 use super::{Gauge, Lane, Shared};
 use crate::store::OpenDelivery;
 use crate::words::event::DeliveryId;
@@ -23,6 +23,8 @@ use crate::words::time::Millis;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a lane waits when the store refuses to begin or settle.
 const STORE_REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// What a full queue takes from the index in one look.
+const FULL_LOOK_MAX: usize = 64;
 /// A long backlog is warned about at most this often.
 const BACKLOG_WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -76,29 +78,39 @@ impl Running {
         }
     }
 
-    /// At start, when half the queue is free and more is known to wait, and once a second.
+    /// At start, when half the queue is free and more is known to wait, and once a second. A queue that is full
+    /// asks only for what is due now: it may wait behind deliveries that are not.
     async fn look_into_the_index(&mut self) {
         let now = Instant::now();
-        let room = self.queue.room();
-        if room == 0 || (now < self.look_at && !self.queue.wants_refill()) {
+        if now < self.look_at && !self.queue.wants_refill() {
             return;
         }
         self.look_at = now + LOOK_EVERY;
         let handler = self.lane.handler.name().clone();
-        let found = self.shared.ledger.due(&handler, Millis(u64::MAX), room, &self.queue.known()).await;
-        match found {
+        let (until, limit) = match self.queue.room() {
+            0 => (Millis::now(), FULL_LOOK_MAX),
+            room => (Millis(u64::MAX), room),
+        };
+        match self.shared.ledger.due(&handler, until, limit, &self.queue.known()).await {
             Ok(found) => {
-                self.queue.refilled(found.len() == room);
-                if found.len() == room {
+                let more_remain = found.len() == limit;
+                found.into_iter().for_each(|delivery| self.queue.put(delivery));
+                self.queue.refilled(more_remain);
+                if more_remain {
                     self.warn_of_the_backlog();
                 }
-                found.into_iter().for_each(|delivery| self.queue.put(delivery));
             }
-            Err(error) => {
-                warn!(handler = %handler, %error, "cannot read what is due; trying again in a second");
-                self.look_at = now + STORE_REFUSED_WAIT;
-            }
+            Err(error) => self.rest(&error.to_string()),
         }
+    }
+
+    /// The store takes or gives nothing: wait, and say so once for each wait.
+    fn rest(&mut self, why: &str) {
+        let now = Instant::now();
+        if self.pace.rest(now + STORE_REFUSED_WAIT) {
+            error!(handler = %self.lane.handler.name(), "the store refuses: {why}; deliveries wait");
+        }
+        self.look_at = self.look_at.max(now + STORE_REFUSED_WAIT);
     }
 
     fn warn_of_the_backlog(&mut self) {
@@ -112,11 +124,17 @@ impl Running {
 
     fn start_what_is_due(&mut self) {
         while self.pace.allows(self.queue.running(), Instant::now()) {
-            let Some(delivery) = self.queue.lease(Millis::now()) else { break };
+            let permit = Arc::clone(&self.shared.suspects).try_acquire_owned().ok();
+            let Some(delivery) = self.queue.lease(Millis::now(), permit.is_some()) else { break };
+            // Anybody else gives the permit back at once.
+            let permit = permit.filter(|_| is_suspect(&delivery));
             self.pace.started(Instant::now());
-            let lane = Arc::clone(&self.lane);
-            let id = delivery.id.clone();
-            let task = self.attempts.spawn_on(attempt::carry(lane, delivery), &self.shared.guests);
+            let (lane, id) = (Arc::clone(&self.lane), delivery.id.clone());
+            let carried = async move {
+                let _alone_among_suspects = permit;
+                attempt::carry(lane, delivery).await
+            };
+            let task = self.attempts.spawn_on(carried, &self.shared.guests);
             self.leases.insert(task.id(), id);
         }
         self.gauge.in_memory.store(self.queue.len(), Ordering::Relaxed);
@@ -130,7 +148,7 @@ impl Running {
         match joined.map(|(_, ended)| ended) {
             Ok(Ended::Settled) => debug!(delivery = %id, "the lease has ended"),
             Ok(Ended::Again(delivery)) => self.queue.put(delivery),
-            Ok(Ended::StoreRefused) => self.pace.rest(Instant::now() + STORE_REFUSED_WAIT),
+            Ok(Ended::StoreRefused(why)) => self.rest(&why),
             // The ledger knows it as begun without an end, and the index gives it back as such.
             Err(error) => error!(delivery = %id, %error, "an attempt ended badly; please report this"),
         }
@@ -139,7 +157,9 @@ impl Running {
     /// The next moment at which there is something to do without being told.
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
-        let due = self.queue.next_due().map(|due| now + due.since(Millis::now()));
+        // Where a suspect waits for one of another lane, the look that comes each second is soon enough.
+        let with_suspects = self.shared.suspects.available_permits() > 0;
+        let due = self.queue.next_due(with_suspects).map(|due| now + due.since(Millis::now()));
         let start = match due {
             Some(due) if self.pace.has_slot(self.queue.running()) => due.max(self.pace.next_at(now)),
             _ => self.look_at,
@@ -148,7 +168,7 @@ impl Running {
     }
 }
 
-/// A lane whose suspects wait for each other must not spin.
+/// Whatever the clocks say to each other, a lane does not spin.
 const WAKE_STEP: Duration = Duration::from_millis(1);
 
 /// Concurrency and rate of one lane.
@@ -180,8 +200,11 @@ impl Pace {
         self.next.max(now)
     }
 
-    fn rest(&mut self, until: Instant) {
+    /// False where it rests already.
+    fn rest(&mut self, until: Instant) -> bool {
+        let is_news = self.next <= Instant::now();
         self.next = self.next.max(until);
+        is_news
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -58,7 +58,7 @@ struct Shared {
     abort: CancellationToken,
     /// Deliveries whose last attempt ended with the process run one at a time, over all lanes: if one of them
     /// kills the daemon, no other suspect is counted with it.
-    suspects: Arc<Mutex<()>>,
+    suspects: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -70,6 +70,7 @@ struct Gauge {
 pub struct Dispatch {
     shared: Shared,
     gauges: BTreeMap<Name, Arc<Gauge>>,
+    broken: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -88,8 +89,9 @@ impl Dispatch {
             guests,
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
-            suspects: Arc::default(),
+            suspects: Arc::new(Semaphore::new(1)),
         };
+        let broken = CancellationToken::new();
         let mut gauges = BTreeMap::new();
         let mut doors = BTreeMap::new();
         let mut tasks = Vec::new();
@@ -99,10 +101,11 @@ impl Dispatch {
             let (door, arrivals) = mpsc::channel(limits::LANE_DELIVERIES_MAX);
             gauges.insert(name.clone(), Arc::clone(&gauge));
             doors.insert(name, door);
-            tasks.push(tokio::spawn(lane::run(lane, shared.clone(), gauge, arrivals)));
+            let running = lane::run(lane, shared.clone(), gauge, arrivals);
+            tasks.push(tokio::spawn(watched(running, broken.clone())));
         }
         tasks.push(tokio::spawn(hand_out(announcements, doors, shared.stop.clone())));
-        Dispatch { shared, gauges, tasks: Mutex::new(tasks) }
+        Dispatch { shared, gauges, broken, tasks: Mutex::new(tasks) }
     }
 
     pub fn stat(&self) -> Vec<LaneStat> {
@@ -112,6 +115,11 @@ impl Dispatch {
             running: gauge.running.load(Ordering::Relaxed),
         };
         self.gauges.iter().map(stat).collect()
+    }
+
+    /// Returns when a lane has panicked: its handler's deliveries wait for the next start.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// No new attempts; those running get `deadline` to end. What has not ended by then is settled as
@@ -136,6 +144,13 @@ impl Dispatch {
 
 /// How long interrupted attempts may take to be written down when the drain is over.
 const SETTLE_AT_STOP: Duration = Duration::from_secs(3);
+
+/// Runs a lane and tells of its panic, which is a bug of ours.
+async fn watched(lane: impl Future<Output = ()>, broken: CancellationToken) {
+    let told = broken.drop_guard();
+    lane.await;
+    told.disarm();
+}
 
 /// Carries the ledger's announcements to the lanes. A full lane is not waited for: what it misses is in the
 /// index, and the lane looks there when it has room.

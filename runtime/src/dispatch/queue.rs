@@ -13,8 +13,6 @@ pub struct Queue {
     waiting: BTreeMap<(Millis, DeliveryId), OpenDelivery>,
     due: HashMap<DeliveryId, Millis>,
     running: HashSet<DeliveryId>,
-    /// A suspect is leased alone: its last attempt ended with the process.
-    suspect_running: Option<DeliveryId>,
     /// The index holds open deliveries that are not here.
     overflow: bool,
 }
@@ -40,34 +38,28 @@ impl Queue {
         }
     }
 
-    /// Takes the earliest delivery that is due. A suspect is passed over while another one runs.
-    pub fn lease(&mut self, now: Millis) -> Option<OpenDelivery> {
-        let key = self.first().filter(|(due, _)| *due <= now)?.clone();
+    /// Takes the earliest delivery that is due. Suspects are passed over where `with_suspects` is false.
+    pub fn lease(&mut self, now: Millis, with_suspects: bool) -> Option<OpenDelivery> {
+        let key = self.first(with_suspects).filter(|(due, _)| *due <= now)?.clone();
         let delivery = self.waiting.remove(&key).expect("it was found just now");
         self.due.remove(&delivery.id);
         self.running.insert(delivery.id.clone());
-        if is_suspect(&delivery) {
-            self.suspect_running = Some(delivery.id.clone());
-        }
         Some(delivery)
     }
 
     /// The lease has ended.
     pub fn release(&mut self, id: &DeliveryId) {
         self.running.remove(id);
-        if self.suspect_running.as_ref() == Some(id) {
-            self.suspect_running = None;
-        }
     }
 
     /// When the earliest delivery that may be leased is due.
-    pub fn next_due(&self) -> Option<Millis> {
-        self.first().map(|(due, _)| *due)
+    pub fn next_due(&self, with_suspects: bool) -> Option<Millis> {
+        self.first(with_suspects).map(|(due, _)| *due)
     }
 
-    fn first(&self) -> Option<&(Millis, DeliveryId)> {
-        let busy = self.suspect_running.is_some();
-        self.waiting.iter().find(|(_, delivery)| !(busy && is_suspect(delivery))).map(|(key, _)| key)
+    fn first(&self, with_suspects: bool) -> Option<&(Millis, DeliveryId)> {
+        let may_run = |delivery: &OpenDelivery| with_suspects || !is_suspect(delivery);
+        self.waiting.iter().find(|(_, delivery)| may_run(delivery)).map(|(key, _)| key)
     }
 
     pub fn room(&self) -> usize {
@@ -97,7 +89,8 @@ impl Queue {
     }
 }
 
-fn is_suspect(delivery: &OpenDelivery) -> bool {
+/// Its last attempt ended with the process.
+pub fn is_suspect(delivery: &OpenDelivery) -> bool {
     delivery.begun_without_end > 0
 }
 
@@ -126,10 +119,10 @@ mod tests {
         for (position, due) in [(1, 30), (2, 10), (3, 20)] {
             queue.put(delivery(position, due, 0));
         }
-        assert_eq!(queue.lease(Millis(9)), None);
-        assert_eq!(queue.next_due(), Some(Millis(10)));
+        assert_eq!(queue.lease(Millis(9), true), None);
+        assert_eq!(queue.next_due(true), Some(Millis(10)));
         let order: Vec<u64> =
-            std::iter::from_fn(|| queue.lease(Millis(20))).map(|d| d.id.event.position).collect();
+            std::iter::from_fn(|| queue.lease(Millis(20), true)).map(|d| d.id.event.position).collect();
         assert_eq!(order, [2, 3]);
         assert_eq!((queue.running(), queue.len()), (2, 3));
     }
@@ -142,9 +135,9 @@ mod tests {
         }
         assert_eq!(queue.room(), 0);
         assert!(!queue.wants_refill(), "no room yet");
-        assert_eq!(queue.lease(Millis(99)).unwrap().due, Millis(10));
-        assert_eq!(queue.lease(Millis(99)).unwrap().due, Millis(20));
-        assert_eq!(queue.lease(Millis(99)), None, "30 waits in the index");
+        assert_eq!(queue.lease(Millis(99), true).unwrap().due, Millis(10));
+        assert_eq!(queue.lease(Millis(99), true).unwrap().due, Millis(20));
+        assert_eq!(queue.lease(Millis(99), true), None, "30 waits in the index");
         assert!(queue.wants_refill());
     }
 
@@ -154,25 +147,23 @@ mod tests {
         queue.put(delivery(1, 50, 0));
         queue.put(delivery(1, 10, 0));
         assert_eq!(queue.len(), 1);
-        let leased = queue.lease(Millis(10)).unwrap();
+        let leased = queue.lease(Millis(10), true).unwrap();
         queue.put(delivery(1, 10, 0));
-        assert_eq!(queue.lease(Millis(99)), None);
+        assert_eq!(queue.lease(Millis(99), true), None);
         queue.release(&leased.id);
         queue.put(delivery(1, 10, 0));
-        assert!(queue.lease(Millis(99)).is_some());
+        assert!(queue.lease(Millis(99), true).is_some());
     }
 
     #[test]
-    fn suspects_run_one_at_a_time_and_do_not_hold_up_others() {
+    fn a_suspect_that_must_wait_does_not_hold_up_others() {
         let mut queue = Queue::new(8);
         queue.put(delivery(1, 1, 1));
-        queue.put(delivery(2, 2, 2));
         queue.put(delivery(3, 3, 0));
-        let suspect = queue.lease(Millis(9)).unwrap();
-        assert_eq!(suspect.id.event.position, 1);
-        assert_eq!(queue.lease(Millis(9)).unwrap().id.event.position, 3);
-        assert_eq!(queue.lease(Millis(9)), None);
-        queue.release(&suspect.id);
-        assert_eq!(queue.lease(Millis(9)).unwrap().id.event.position, 2);
+        assert_eq!(queue.next_due(false), Some(Millis(3)));
+        assert_eq!(queue.lease(Millis(9), false).unwrap().id.event.position, 3);
+        assert_eq!(queue.lease(Millis(9), false), None);
+        assert_eq!(queue.next_due(false), None);
+        assert_eq!(queue.lease(Millis(9), true).unwrap().id.event.position, 1);
     }
 }
