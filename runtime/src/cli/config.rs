@@ -135,10 +135,7 @@ mod tests {
     use crate::cli::setup::tests::configured;
 
     fn check(file: std::path::PathBuf, no_secrets: bool) -> Report {
-        Check { files: ConfigFiles { config: vec![file] }, no_secrets }
-            .report()
-            .ok()
-            .expect("the engine starts")
+        Check { files: ConfigFiles { config: vec![file] }, no_secrets }.report().unwrap()
     }
 
     #[test]
