@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use crate::admin::{Admin, Facts, SOCKET_NAME};
 use crate::config::{self, Config, Environment, Problems, Request};
 use crate::dispatch::Dispatch;
+use crate::host;
 use crate::intake::{Intake, Tls};
 use crate::metrics::Metrics;
 use crate::store::{self, Durability, Ledger};
@@ -54,11 +55,8 @@ pub fn run(request: &Request) -> bool {
     let plan = Plan { config, handlers, environment: request.environment.clone() };
     let runtime = tokio::runtime::Runtime::new().expect("the system gives threads");
     // Guests have threads of their own: one that loops may delay another guest, but never an answer.
-    let guests = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("guest")
-        .enable_all()
-        .build()
-        .expect("the system gives threads");
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let guests = host::runtime(threads).expect("the system gives threads");
     let ended = runtime.block_on(live(plan, guests.handle().clone()));
     guests.shutdown_timeout(Duration::from_millis(100));
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::problem::{Problem, Problems, Severity};
-use super::secrets::Secrets;
+use super::problem::{Problem, Problems, Severity, advised};
+use super::secrets::{Secrets, readable_by_all};
 use super::types::{Config, Handler, Source, Tls};
 use super::values::show_span;
 use super::{Loaded, SecretRef, SourceSecret};
 use crate::host;
+use crate::verify::Scheme;
 use crate::verify::rotation::{self, Turn};
 use crate::words::event::Name;
 use crate::words::limits::{CERTIFICATE_ENDS_SOON, SECRET_BYTES_SHORT};
@@ -186,12 +187,15 @@ impl Check<'_> {
         if self.problems.touch("server.tls") {
             return;
         }
+        if let Some(why) = readable_by_all(key) {
+            self.add(Severity::Warning, "server.tls.key", why);
+        }
         let now = self.tools.now;
         match (self.tools.certificate)(cert, key) {
             Err(why) => self.add(
                 Severity::Error,
                 "server.tls.cert",
-                format!("{why}; type the PEM files of one certificate"),
+                advised(&why, "type the PEM files of one certificate"),
             ),
             Ok(Validity { ends, .. }) if ends <= now => {
                 self.add(
@@ -224,27 +228,31 @@ impl Check<'_> {
         let secrets: Vec<Option<Secret>> = source.secrets.iter().map(|s| self.secret(&s.from)).collect();
         if let Ok(scheme) = source.compile() {
             for (written, secret) in source.secrets.iter().zip(&secrets) {
-                let Some(secret) = secret else { continue };
-                match scheme.key(secret, None) {
-                    Err(why) => self.add(
-                        Severity::Error,
-                        &written.from.key,
-                        format!("`{}`: {why}; copy it again from the provider", written.from),
-                    ),
-                    Ok(key) if key.secret_bytes() < SECRET_BYTES_SHORT => {
-                        let bytes = key.secret_bytes();
-                        let why = format!(
-                            "`{}` has {bytes} bytes, and fewer than {SECRET_BYTES_SHORT} can be guessed; ask the provider for a longer one",
-                            written.from
-                        );
-                        self.add(Severity::Warning, &written.from.key, why);
-                    }
-                    Ok(_) => {}
+                if let Some(secret) = secret {
+                    self.secret_fits(&scheme, &written.from, secret);
                 }
             }
         }
         self.same_secrets(source, &secrets);
         self.secret_ends(name, source, &secrets);
+    }
+
+    fn secret_fits(&mut self, scheme: &Scheme, written: &SecretRef, secret: &Secret) {
+        match scheme.key(secret, None) {
+            Err(why) => {
+                let why = advised(&format!("`{written}`: {why}"), "copy it whole from the provider");
+                self.add(Severity::Error, &written.key, why);
+            }
+            Ok(key) if key.secret_bytes() < SECRET_BYTES_SHORT => {
+                let bytes = key.secret_bytes();
+                let why = format!(
+                    "`{written}` has {bytes} bytes, and fewer than {SECRET_BYTES_SHORT} can be guessed; ask the \
+                     provider for a longer one"
+                );
+                self.add(Severity::Warning, &written.key, why);
+            }
+            Ok(_) => {}
+        }
     }
 
     /// The secret, where it is to be read and can be; else the problem is noted.

@@ -1,4 +1,4 @@
-//! Judge: what a configuration says of itself, without opening anything: paths, schemes, names that others use.
+//! Judge: what a configuration says of itself, without opening anything: paths, schemes, names used elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ impl Judge<'_> {
             Tls::Dev if beyond => self.error(
                 "server.tls",
                 format!(
-                    "the development certificate is for loopback, not {}; type `listen: 127.0.0.1:{port}`, or \
+                    "the development certificate is for loopback, not {}; type `listen: 127.0.0.1:{port}` or \
                      `tls: {{ cert: …, key: … }}`",
                     server.listen
                 ),
@@ -123,7 +123,8 @@ impl Judge<'_> {
             None if source.scheme.is_none() => {
                 let names = known.join(", ");
                 let why = format!(
-                    "nothing says how this source signs; type `preset: NAME` with one of {names}, or `scheme: {{ … }}`"
+                    "nothing says how this source signs; type `preset: NAME` with one of {names}, or \
+                     `scheme: {{ … }}`"
                 );
                 return self.error(&preset_key, why);
             }
@@ -194,7 +195,8 @@ impl Judge<'_> {
             for (i, origin) in bound.to.iter().enumerate() {
                 if !handler.grants.http.iter().any(|granted| covers(granted, origin)) {
                     let why = format!(
-                        "`{origin}` is not granted; type `grants: {{ http: [ \"{origin}\" ] }}`, or take it away here"
+                        "`{origin}` is not granted; type `grants: {{ http: [ \"{origin}\" ] }}`, or take it \
+                         away here"
                     );
                     self.error(&format!("{section}.secrets.{secret}.to.{i}"), why);
                 }
@@ -236,7 +238,10 @@ impl Judge<'_> {
             Some(true) => {}
             Some(false) if wanted => self.warn(
                 key,
-                format!("`{name}` is disabled, so nothing comes of this; type `enabled: false` here too, or enable it"),
+                format!(
+                    "`{name}` is disabled, so nothing comes of this; type `enabled: false` here too, or \
+                     enable it"
+                ),
             ),
             Some(false) => {}
             // Written, but with a mistake of its own that is told there.

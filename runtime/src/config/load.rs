@@ -1,7 +1,7 @@
 //! Load: the operator's layers, laid over one another into one tree, each value with the place it came from.
 //!
 //! figment merges: files in the order given (maps deeply, lists whole), then `LONGSHORE__SECTION__KEY`, then
-//! flags. Defaults are not a layer: each stands beside its field in `types`, where the reader of the code looks.
+//! flags. Defaults are not a layer: each stands beside its field in `types`, where one looks for it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,7 +13,7 @@ use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde_json::Value;
 
-use super::problem::{Origin, Problem, Problems};
+use super::problem::{Origin, Problem, Problems, advised};
 use crate::words::limits::{CONFIG_FILES_MAX, YAML_BYTES_MAX};
 use crate::words::yaml;
 
@@ -101,8 +101,8 @@ impl Tree {
         Some(Tree { value: merge(&layers), layers })
     }
 
-    /// Where the value at `key` was written: in the last layer that has it. Where nobody wrote it, the nearest
-    /// section above, in the first layer that has that.
+    /// Where the value at `key` was written: in the last layer that has it. Where nobody wrote it,
+    /// the nearest section above, in the first layer that has that.
     pub(super) fn origin(&self, key: &str) -> Origin {
         if let Some(origin) = self.layers.iter().rev().find_map(|layer| layer.origins.get(key)) {
             return origin.clone();
@@ -130,14 +130,11 @@ fn ancestors(key: &str) -> impl Iterator<Item = &str> {
 
 fn merge(layers: &[Layer]) -> Value {
     let figment = layers.iter().fold(Figment::new(), |figment, layer| figment.merge(layer));
-    let merged = figment.find_value("").map(|root| serde_json::to_value(root));
-    match merged {
-        Ok(Ok(value)) => value,
-        _ => Value::Object(serde_json::Map::new()),
-    }
+    let merged = figment.find_value("").expect("a layer's values are JSON, which figment holds whole");
+    serde_json::to_value(merged).expect("what came from JSON goes back to it")
 }
 
-/// An empty value (`handlers:` with every line below it commented out) takes nothing away from the layers below.
+/// An empty value (`handlers:` with every line below it commented out) takes nothing from the layers below.
 fn drop_empty(upper: &mut Value, lower: &Value) {
     let (Value::Object(upper), Value::Object(lower)) = (upper, lower) else { return };
     upper.retain(|key, value| !value.is_null() || lower.get(key).is_none_or(Value::is_null));
@@ -157,12 +154,19 @@ impl Provider for Layer {
 
 // === files ===
 
+const YAML_ADVICE: &str = "put spaces before keys, and quotes around text with `: ` or ` #`";
+
 fn file_layer(path: &Path) -> Result<Layer, Problem> {
     let file = Arc::new(path.to_path_buf());
     let at = |line, column| Origin::File { path: file.clone(), line, column };
     let text = read(path).map_err(|why| Problem::error(at(1, 1), "", why))?;
-    let document =
-        yaml::parse(&text).map_err(|e| Problem::error(at(e.line, e.column), "", not_yaml(&e.message)))?;
+    let document = yaml::parse(&text).map_err(|e| {
+        Problem::error(
+            at(e.line, e.column),
+            "",
+            advised(&format!("this is not YAML: {}", e.message), YAML_ADVICE),
+        )
+    })?;
     if !matches!(document.value, Value::Object(_) | Value::Null) {
         let why = "the file must be a mapping; begin it with `server:`";
         return Err(Problem::error(at(1, 1), "", why));
@@ -170,14 +174,6 @@ fn file_layer(path: &Path) -> Result<Layer, Problem> {
     let origins = document.places.iter().map(|(key, p)| (key.clone(), at(p.line, p.column))).collect();
     let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
     Ok(Layer { value: document.value, base, origins, start: at(1, 1) })
-}
-
-/// What the reader says itself ends with what to type; what the scanner says does not.
-fn not_yaml(message: &str) -> String {
-    if message.contains("; ") {
-        return format!("this cannot be read: {message}");
-    }
-    format!("this is not YAML: {message}; type spaces before keys, and quotes around text with `: ` or ` #`")
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -1,8 +1,8 @@
 //! Config: what the operator wrote, read from one file or several, judged all at once. The room's face.
 //!
 //! `load` reads the layers and judges what can be judged from the text alone; it opens nothing that the text
-//! names. `check` goes on where that ends: secrets, certificates, plugins. What is not here: turning these values
-//! into a running daemon, which is `app`.
+//! names. `check` goes on where that ends: secrets, certificates, plugins. What is not here: turning these
+//! values into a running daemon, which is `app`.
 
 mod check;
 mod judge;

@@ -52,7 +52,7 @@ fn try_alone<T: DeserializeOwned>(path: &[String], value: &Value) -> Result<T, s
     serde_json::from_value(nested)
 }
 
-/// serde says "unknown field `a`, expected one of `b`, `c`", and "invalid type: integer `5`, expected a string".
+/// serde says "unknown field `a`, expected one of `b`, `c`" or "invalid type: integer `5`, expected a string".
 fn in_our_words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let mut quoted = text.split('`').skip(1).step_by(2);

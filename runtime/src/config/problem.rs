@@ -87,7 +87,23 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Every problem of one configuration. Prints one line for each, in the order in which they stand in the file.
+/// The verbs with which the last part of a message begins.
+const ADVICE: [&str; 12] =
+    ["type", "write", "take", "keep", "put", "correct", "build", "renew", "copy", "ask", "begin", "split"];
+
+/// Whether a message ends with what to do.
+pub(super) fn advises(message: &str) -> bool {
+    message
+        .rsplit_once("; ")
+        .is_some_and(|(_, last)| ADVICE.contains(&last.split(' ').next().unwrap_or_default()))
+}
+
+/// What another room says mostly ends with what to do; where it does not, `advice` is added.
+pub(super) fn advised(message: &str, advice: &str) -> String {
+    if advises(message) { message.to_owned() } else { format!("{message}; {advice}") }
+}
+
+/// Every problem of one configuration. Prints one line for each, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problems(Vec<Problem>);
@@ -123,7 +139,7 @@ impl Problems {
         self.len() - self.errors()
     }
 
-    /// Whether an error stands at `key`, below it or above it: a second complaint would only repeat the first.
+    /// Whether an error stands at `key`, below it or above it: a second one would only repeat the first.
     pub fn touch(&self, key: &str) -> bool {
         let within = |outer: &str, inner: &str| {
             inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -1,8 +1,8 @@
 //! Read: from a tree of values to typed fields, going on after each problem so that all are told at once.
 //!
-//! A field that cannot be read is reported and gets its default (or an empty placeholder); a configuration with
-//! an error is never handed out, so a placeholder never leaves the room. The names that a section asks for are
-//! the keys that it knows: whatever else stands there is an unknown key.
+//! A field that cannot be read is reported and gets its default, or an empty placeholder; a configuration with an
+//! error is never handed out, so a placeholder never leaves the room. The names that a section asks for are the
+//! keys that it knows: whatever else stands there is an unknown key.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ impl<'a> Node<'a> {
         Some(out)
     }
 
-    /// Its elements, where it is a list of at most `most`; those that cannot be read are reported and left out.
+    /// Its elements, where it is a list of at most `most`; what cannot be read is reported and left out.
     pub(super) fn list<T>(
         &self,
         most: usize,
@@ -269,8 +269,8 @@ impl<'a> Fields<'a> {
         node.entries(name, most).into_iter().filter_map(|(entry, node)| Some((entry, read(&node)?))).collect()
     }
 
-    /// A mapping of names to sections: sources, handlers, subscriptions. Entries with a bad name are reported,
-    /// their fields too, and left out.
+    /// A mapping of names to sections: sources, handlers, subscriptions. Entries with a bad name are
+    /// reported, their fields too, and left out.
     pub(super) fn named<T>(
         &mut self,
         name: &'static str,

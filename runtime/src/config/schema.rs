@@ -3,7 +3,8 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::types::Config;
-use super::values::{SecretText, TimeText};
+use super::values::{AddressText, SecretText, TimeText};
+use crate::verify;
 
 /// `longshore config schema`
 pub fn schema() -> serde_json::Value {
@@ -20,6 +21,14 @@ pub(super) fn tls(_: &mut SchemaGenerator) -> Schema {
         },
         { "enum": ["off", "dev", false] },
     ] })
+}
+
+pub(super) fn address_or_off(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [generator.subschema_for::<AddressText>(), { "enum": ["off", false] }] })
+}
+
+pub(super) fn preset(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": verify::preset_names() })
 }
 
 /// `env:NAME` alone, or with the time at which it ends.

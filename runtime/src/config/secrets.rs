@@ -22,13 +22,11 @@ impl<'e> Secrets<'e> {
     }
 
     /// # Errors
-    /// Unset, missing, unreadable, empty, too long, or ending in a newline: nothing is trimmed silently, since a
-    /// secret with one byte more verifies nothing and says so only much later.
+    /// Unset, missing, unreadable, empty, too long, or ending in a newline: nothing is trimmed silently, since
+    /// a secret with one byte more verifies nothing and says so only much later.
     pub fn read(&self, secret: &SecretRef) -> Result<Secret, Problem> {
         let bytes = match &secret.holder {
-            Holder::Environment(name) => self.environment.get(name).map(|v| v.as_bytes().to_vec()).ok_or_else(|| {
-                format!("the environment variable `{name}` is not set; type `export {name}=…` before `longshore run`")
-            }),
+            Holder::Environment(name) => self.variable(name),
             Holder::File(path) => read_file(path),
         };
         bytes
@@ -36,17 +34,25 @@ impl<'e> Secrets<'e> {
             .map_err(|why| Problem::error(secret.at.clone(), secret.key.clone(), why))
     }
 
+    fn variable(&self, name: &str) -> Result<Vec<u8>, String> {
+        let value = self.environment.get(name).ok_or_else(|| {
+            format!("the variable `{name}` is not set; type `export {name}=…` before `longshore run`")
+        })?;
+        Ok(value.as_bytes().to_vec())
+    }
+
     /// What is dangerous about where a secret lies, though it can be read.
     pub fn warning(&self, secret: &SecretRef) -> Option<Problem> {
         let Holder::File(path) = &secret.holder else { return None };
-        let mode = std::fs::metadata(path).ok()?.permissions().mode();
-        let shown = path.display();
-        (mode & 0o004 != 0).then(|| {
-            let why =
-                format!("`{shown}` can be read by every user of this machine; type `chmod 600 {shown}`");
-            Problem::warning(secret.at.clone(), secret.key.clone(), why)
-        })
+        readable_by_all(path).map(|why| Problem::warning(secret.at.clone(), secret.key.clone(), why))
     }
+}
+
+pub(super) fn readable_by_all(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let shown = path.display();
+    (mode & 0o004 != 0)
+        .then(|| format!("`{shown}` can be read by every user of this machine; type `chmod 600 {shown}`"))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {

@@ -200,7 +200,7 @@ impl Tls {
 #[schemars(deny_unknown_fields, extend("required" = []))]
 pub struct Admin {
     /// Address and port on loopback, or `off`.
-    #[schemars(with = "String", extend("default" = "127.0.0.1:9443"))]
+    #[schemars(schema_with = "schema::address_or_off", extend("default" = "127.0.0.1:9443"))]
     pub listen: Option<SocketAddr>,
 }
 
@@ -328,6 +328,7 @@ pub struct Source {
     /// The exact path, `/webhooks/sendpilot`.
     pub path: String,
     /// How it signs: a scheme that is shipped, by name.
+    #[schemars(schema_with = "schema::preset")]
     pub preset: Option<String>,
     /// How it signs, spelled out; beside a preset, its keys replace the preset's.
     pub scheme: Option<verify::spec::Spec>,

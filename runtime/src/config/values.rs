@@ -110,7 +110,8 @@ impl Humane for Size {
     }
 
     fn show(&self) -> String {
-        let exact = SIZE_UNITS.iter().take(4).find(|(_, bytes)| self.0 >= *bytes && self.0 % bytes == 0);
+        let fits = |bytes: u64| self.0 >= bytes && self.0.is_multiple_of(bytes);
+        let exact = SIZE_UNITS.iter().take(4).find(|(_, bytes)| fits(*bytes));
         let (unit, bytes) = exact.copied().unwrap_or(("B", 1));
         format!("{}{unit}", self.0 / bytes)
     }
@@ -216,9 +217,8 @@ pub(super) fn path(node: &Node<'_>) -> Result<PathBuf, String> {
 
 pub(super) fn address(node: &Node<'_>) -> Result<SocketAddr, String> {
     if let Some(port) = port_alone(node.value) {
-        return Err(format!(
-            "{port} is a port alone; type `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address"
-        ));
+        let every = format!("`0.0.0.0:{port}` for every address");
+        return Err(format!("{port} is a port alone; type `127.0.0.1:{port}`, or {every}"));
     }
     let text = text(node)?;
     if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {

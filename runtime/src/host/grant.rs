@@ -4,6 +4,8 @@
 //! An origin that a manifest asks for and no grant covers is fatal where no wanted origin is covered at all: the
 //! plugin could do nothing, or the operator mistyped the one it needs. Where some are covered it is a warning:
 //! a plugin that can post to a webhook or to an API asks for both, and least privilege is to grant the one in use.
+//! It is a warning too where the operator has pointed the handler elsewhere, to a proxy or a stand-in: a setting
+//! holds a URL of a granted origin, or a secret is bound to one. Such a handler needs no grant for the real one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +50,7 @@ impl Grant {
     ) -> Result<(Grant, Vec<Problem>), Vec<Problem>> {
         let mut findings = Findings::default();
         let origins = findings.origins(&grants.origins);
-        findings.wanted(manifest, &origins, &grants.origins);
+        findings.wanted(manifest, &origins, &grants);
         findings.networks(&grants.networks);
         let secrets = findings.secrets(&grants.secrets, &origins);
         let values = findings.settings(manifest, &grants);
@@ -161,20 +163,20 @@ impl Findings {
         origins
     }
 
-    fn wanted(&mut self, manifest: &Manifest, granted: &[Pattern], as_written: &[String]) {
+    fn wanted(&mut self, manifest: &Manifest, granted: &[Pattern], grants: &Grants) {
         let is_covered = |wanted: &Pattern| granted.iter().any(|pattern| pattern.covers(wanted));
         // The manifest was checked when the plugin was loaded: each of its origins parses.
         let wanted: Vec<Pattern> = manifest.origins.iter().flat_map(|text| Pattern::parse(text)).collect();
-        let any_covered = wanted.iter().any(is_covered);
+        let is_usable = wanted.iter().any(is_covered) || is_pointed_elsewhere(grants, granted);
         for origin in wanted.iter().filter(|wanted| !is_covered(wanted)) {
-            let mut all: Vec<String> = as_written.iter().map(|text| format!("\"{text}\"")).collect();
+            let mut all: Vec<String> = grants.origins.iter().map(|text| format!("\"{text}\"")).collect();
             all.push(format!("\"{origin}\""));
             let message = format!(
                 "{} wants to call {origin}, which is not granted; add it: grants: {{ http: [{}] }}",
                 manifest.name,
                 all.join(", ")
             );
-            if any_covered { self.warn("grants.http", message) } else { self.fatal("grants.http", message) }
+            if is_usable { self.warn("grants.http", message) } else { self.fatal("grants.http", message) }
         }
     }
 
@@ -347,6 +349,15 @@ impl Findings {
     }
 }
 
+/// Whether something that the operator wrote leads to a granted origin.
+fn is_pointed_elsewhere(grants: &Grants, granted: &[Pattern]) -> bool {
+    let mut bindings =
+        grants.secrets.values().flat_map(|secret| &secret.to).flat_map(|to| Pattern::parse(to));
+    let mut origins = grants.settings.values().filter_map(Value::as_str).filter_map(Origin::of_text);
+    bindings.any(|to| granted.iter().any(|pattern| pattern.covers(&to)))
+        || origins.any(|origin| granted.iter().any(|pattern| pattern.matches(&origin)))
+}
+
 fn help(setting: &Setting) -> String {
     if setting.help.is_empty() {
         String::new()
@@ -488,6 +499,18 @@ pub(in crate::host) mod tests {
         assert_eq!(fatal(&["https://hooks.slack.co"]), [true, true]);
         assert_eq!(fatal(&["https://hooks.slack.com"]), [false]);
         assert_eq!(fatal(&["https://slack.com", "https://*.slack.com"]), [false; 0]);
+
+        // Pointed at a stand-in by a setting, or by a secret's binding; pointed at nothing that is granted.
+        let stand_in = "http://127.0.0.1:7401";
+        let mut by_setting = grants(&[stand_in]);
+        by_setting.settings.insert("base_url".into(), format!("{stand_in}/api").into());
+        let mut by_secret = grants(&[stand_in]);
+        by_secret.secrets = [bound(&("webhook", "abcdefgh", &[stand_in]))].into();
+        for pointed in [by_setting.clone(), by_secret] {
+            assert!(problems(&manifest, pointed).iter().all(|p| !p.fatal));
+        }
+        let elsewhere = Grants { origins: vec!["http://127.0.0.1:7402".into()], ..by_setting };
+        assert!(problems(&manifest, elsewhere).iter().any(|p| p.fatal));
     }
 
     #[test]

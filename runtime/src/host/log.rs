@@ -129,7 +129,10 @@ impl Lines {
         let line = std::mem::take(&mut self.partial(stream).0);
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches('\r');
-        if stream == Stream::Stderr && !text.trim().is_empty() {
+        if text.trim().is_empty() {
+            return;
+        }
+        if stream == Stream::Stderr {
             self.last_words.push_back(printable(&self.mask.text(text), FIELD_BYTES_MAX));
             if self.last_words.len() > LAST_WORDS_MAX {
                 self.last_words.pop_front();
@@ -271,9 +274,9 @@ mod tests {
         assert_eq!(last, ["thread 'main' panicked at x.rs:1:2:", "boom"]);
         let kept = lines.finish();
         let messages: Vec<_> = kept.iter().map(|l| l.message.as_str()).collect();
-        assert_eq!(messages, ["thread 'main' panicked at x.rs:1:2:", "boom", "", "half a line", "note"]);
+        assert_eq!(messages, ["thread 'main' panicked at x.rs:1:2:", "boom", "half a line", "note"]);
         assert_eq!(kept[0].fields, [("stream".to_owned(), "stderr".to_owned())]);
-        assert_eq!(kept[3].fields, [("stream".to_owned(), "stdout".to_owned())]);
+        assert_eq!(kept[2].fields, [("stream".to_owned(), "stdout".to_owned())]);
     }
 
     #[test]

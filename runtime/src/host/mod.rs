@@ -187,7 +187,7 @@ pub struct Problem {
 
 impl Handler {
     /// # Errors
-    /// All problems at once: a required setting missing, an origin wanted and not granted, a secret bound to
+    /// All problems at once: a required setting missing, no wanted origin granted (see `grant`), a secret bound to
     /// an origin that is not granted, … Warnings alone do not fail; they are in the second value.
     pub fn bind(
         engine: &Engine,

@@ -153,6 +153,8 @@ pub(super) struct Pulse {
 
 struct State {
     phase: Phase,
+    /// The last request was refused, perhaps before its body had come.
+    refused: bool,
     opening: Opening,
     /// The task that serves the connection. HTTP/2 requests run in tasks of their own and wake it.
     server: Option<Waker>,
@@ -184,6 +186,7 @@ impl Pulse {
     pub(super) fn new(times: Times) -> Arc<Pulse> {
         let state = State {
             phase: Phase::Fresh { since: Instant::now() },
+            refused: false,
             opening: Opening::default(),
             server: None,
         };
@@ -203,6 +206,7 @@ impl Pulse {
             _ => 1,
         };
         state.phase = Phase::Requests { count };
+        state.refused = false;
         drop(state);
         Begun { pulse: Arc::clone(self), first_byte_at }
     }
@@ -243,6 +247,16 @@ impl Pulse {
 
     fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Whether the peer may be in the middle of something that nobody will read.
+    fn may_be_sending(&self) -> bool {
+        let state = self.lock();
+        match state.phase {
+            Phase::Fresh { .. } => false,
+            Phase::Idle { .. } => state.refused,
+            Phase::Headers { .. } | Phase::Requests { .. } | Phase::Cut => true,
+        }
     }
 
     /// Returns when the connection has been too long at what it is doing.
@@ -293,6 +307,12 @@ pub(super) struct Begun {
     pulse: Arc<Pulse>,
     /// Where the request began on the wire; with HTTP/2, where its headers ended.
     pub(super) first_byte_at: Instant,
+}
+
+impl Begun {
+    pub(super) fn was_refused(&self) {
+        self.pulse.lock().refused = true;
+    }
 }
 
 impl Drop for Begun {
@@ -463,6 +483,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         if self.linger.is_none() {
             let shut = Pin::new(&mut self.io).poll_shutdown(cx);
             ready!(self.unless_stalled(cx, Step::Shutdown, shut))?;
+            if !self.pulse.may_be_sending() {
+                return Poll::Ready(Ok(()));
+            }
         }
         self.poll_linger(cx).map(Ok)
     }
@@ -510,6 +533,9 @@ mod tests {
                 let answer = answer(request);
                 async move {
                     let response = answer.await;
+                    if !response.status().is_success() {
+                        begun.was_refused();
+                    }
                     drop(begun);
                     Ok::<_, Infallible>(response)
                 }
@@ -662,6 +688,17 @@ mod tests {
         let answer = busy.read_all().await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
         assert!(busy.ended().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_was_served_is_not_waited_for() {
+        let mut served = guest(Times { linger: NEVER, ..patient() }, 1024, yes);
+        served.send(WHOLE).await;
+        assert!(served.read_to("\r\n\r\nok").await.starts_with("HTTP/1.1 200"));
+        served.stop.cancel();
+        let Guest { served, wire, .. } = served;
+        assert!(served.await.unwrap().is_ok());
+        drop(wire);
     }
 
     #[tokio::test]

@@ -52,8 +52,14 @@ impl Read {
     /// The headers as the ledger keeps them and handlers get them: names in lower case, in the order in which
     /// each name first came, a repeated header repeated. A value's bytes become the characters of the same
     /// number (Latin-1): for ASCII that is the text, and for anything else it loses nothing.
-    pub(super) fn stored_headers(&self) -> Vec<(String, String)> {
-        let kept = self.headers.iter().filter(|(name, _)| !NEVER_STORED.contains(name));
+    ///
+    /// `carries_secret`: what the source's scheme says of a header, beside those that are never stored.
+    pub(super) fn stored_headers(
+        &self,
+        carries_secret: impl Fn(&HeaderName) -> bool,
+    ) -> Vec<(String, String)> {
+        let kept =
+            self.headers.iter().filter(|(name, _)| !NEVER_STORED.contains(name) && !carries_secret(name));
         kept.map(|(name, value)| (name.as_str().to_owned(), latin1(value))).collect()
     }
 }
@@ -201,9 +207,10 @@ mod tests {
             ("x-twice", b"a"),
             ("Proxy-Authorization", b"Basic secret"),
             ("x-last", b"z"),
+            ("x-token", b"the secret itself"),
             ("x-twice", b"b"),
         ]);
-        let stored = read(sent).stored_headers();
+        let stored = read(sent).stored_headers(|name| name == "x-token");
         let stored: Vec<_> = stored.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(stored, [("x-first", "1"), ("x-twice", "a"), ("x-twice", "b"), ("x-last", "z")]);
     }

@@ -82,6 +82,7 @@ async fn webhook(
     let response = match answer {
         Ok(receipt) => door.accepted(&receipt, &intake.metrics),
         Err(refused) => {
+            begun.was_refused();
             intake.note(Some(&door), &refused, address);
             refused.answer(version)
         }
@@ -96,7 +97,8 @@ async fn nobody(
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Response {
-    let _begun = connection.pulse.begin();
+    let begun = connection.pulse.begin();
+    begun.was_refused();
     let address = client_address(request.headers(), connection.peer, intake.options.behind_proxy);
     let refused = Refused::UnknownPath(shown(request.uri().path()));
     intake.note(None, &refused, address);
@@ -108,7 +110,7 @@ async fn nobody(
 impl Intake {
     /// From the end of the headers to a receipt. Whatever happens, it has an end `ANSWER_TIMEOUT` after the
     /// request's first byte.
-    pub(super) async fn handle(
+    async fn handle(
         &self,
         door: &Door,
         first_byte_at: Instant,
@@ -125,8 +127,7 @@ impl Intake {
             .read(head, body, answer_by)
             .instrument(debug_span!("read", source = %door.source.name))
             .await?;
-        let received = timeout_at(answer_by, self.receive(door, read)).await;
-        received.unwrap_or(Err(Refused::NoAnswer))
+        in_time(answer_by, self.receive(door, read)).await
     }
 
     /// The straight line. A receipt is the ledger's word that the event is on disk.
@@ -182,7 +183,7 @@ impl Intake {
         verified: &Verified,
         event: NewEvent,
     ) -> Result<Receipt, Refused> {
-        let headers = read.stored_headers();
+        let headers = read.stored_headers(|name| door.source.scheme.carries_secret(name));
         let accept = Accept {
             source: door.source.name.clone(),
             received_at: read.received_at,
@@ -313,6 +314,15 @@ impl Door {
     }
 }
 
+/// A journal that is stuck does not keep the sender waiting. What it was given it may still write: the sender
+/// comes back, and its copy is then a duplicate.
+async fn in_time<T>(
+    answer_by: Instant,
+    received: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
+    timeout_at(answer_by, received).await.unwrap_or(Err(Refused::NoAnswer))
+}
+
 /// A large body takes milliseconds for each secret; the runtime is told, so that it moves the other answers to
 /// another thread.
 fn unhurried<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
@@ -322,5 +332,36 @@ fn unhurried<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
         tokio::task::block_in_place(work)
     } else {
         work()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_journal_that_does_not_answer_is_503_in_time() {
+        let never = std::future::pending::<Result<(), Refused>>();
+        let refused = in_time(Instant::now(), never).await.unwrap_err();
+        assert_eq!((refused.row().status, refused.row().reason), (503, "no-answer"));
+        assert!(in_time(Instant::now(), async { Ok(()) }).await.is_ok());
+    }
+
+    #[test]
+    fn braces_of_a_path_are_braces() {
+        assert_eq!(literal("/a/{b}/c"), "/a/{{b}}/c");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_large_body_moves_the_other_answers_to_another_thread() {
+        let (done, answered) = std::sync::mpsc::channel();
+        tokio::spawn(async move {
+            // The only worker is here. The other task can only run if it was told to move on.
+            let other = tokio::spawn(async move { done.send(()).unwrap() });
+            unhurried(VERIFY_INLINE_BYTES_MAX + 1, || answered.recv().unwrap());
+            other.await.unwrap();
+        })
+        .await
+        .unwrap();
     }
 }

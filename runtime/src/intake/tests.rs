@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::store::{self, EventFilter, EventRow};
-use crate::words::limits::{ANSWER_TIMEOUT, OPEN_AGE_MAX_DEFAULT, RETAIN_AGE_DEFAULT, RETAIN_BYTES_DEFAULT};
+use crate::words::limits::{OPEN_AGE_MAX_DEFAULT, RETAIN_AGE_DEFAULT, RETAIN_BYTES_DEFAULT};
 use crate::words::secret::Secret;
 
 const SECRET: &str = "a secret of the sender's";
@@ -534,37 +534,8 @@ async fn slow_headers_and_slow_bodies_are_408_while_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_journal_that_does_not_answer_in_time_is_503_and_its_body_stays_counted() {
-    let house = House::plain().await;
-    let event = event("evt_1");
-    let mut request = Request::post(PATH);
-    for (name, value) in event.signed() {
-        request = request.header(name, value);
-    }
-    let request = request.body(axum::body::Body::from(event.body.clone())).unwrap();
-    let door = &house.intake.doors[&Name::new("sendpilot").unwrap()];
-    // The answer was due before it began: whatever is not there at once comes too late.
-    let first_byte_at = tokio::time::Instant::now() - ANSWER_TIMEOUT;
-    let refused = house.intake.handle(door, first_byte_at, request).await.unwrap_err();
-    assert_eq!(refused.row().reason, "no-answer");
-    assert!(house.intake.in_flight().body_bytes >= event.body.len() || !house.events().await.is_empty());
-    house.until(|house| house.intake.in_flight().body_bytes == 0).await;
-    assert_eq!(house.send(&event).await.told(), ACCEPTED);
-    assert_eq!(house.events().await.len(), 1, "written all the same, and the copy is a duplicate");
-    house.closed().await;
-}
-
-#[tokio::test]
 async fn no_log_line_holds_a_body_a_signature_or_a_secret() {
-    let log = Log::default();
-    let to = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_env_filter("longshore=trace")
-        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
-        .with_writer(move || to.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let log = Log::of_this_room();
     let house = House::plain().await;
     let event = event("evt_1");
     let mut marked = Event { id: event.id.clone(), body: event.body.replace("{}", r#"{"x":"marked-body"}"#) };
@@ -575,7 +546,7 @@ async fn no_log_line_holds_a_body_a_signature_or_a_secret() {
     house.post("/nobody?marked-query=1", &forged, b"").await;
     marked.body.truncate(20);
     house.post(PATH, &marked.signed(), marked.body.as_bytes()).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     for verb in ["read", "verify", "identify", "route", "accept", "answer"] {
         assert!(text.contains(&format!("{verb}{{source=sendpilot}}")), "no span `{verb}` in {text}");
     }
@@ -591,8 +562,33 @@ async fn no_log_line_holds_a_body_a_signature_or_a_secret() {
     house.closed().await;
 }
 
+/// What this room logs, in all its tests: one subscriber for the process, since callsites remember what the
+/// subscribers of other threads wanted.
 #[derive(Clone, Default)]
 struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn of_this_room() -> &'static Log {
+        static LOG: std::sync::OnceLock<Log> = std::sync::OnceLock::new();
+        LOG.get_or_init(|| {
+            let log = Log::default();
+            let to = log.clone();
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_env_filter("longshore::intake=trace")
+                .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NEW)
+                .with_writer(move || to.clone())
+                .finish();
+            tracing::subscriber::set_global_default(subscriber)
+                .expect("nobody else in this process sets one");
+            log
+        })
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

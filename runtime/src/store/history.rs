@@ -153,6 +153,7 @@ impl Walk<'_> {
         record: &AcceptRecord,
         answer_us: impl Fn() -> Result<Option<u64>, Error>,
     ) -> Result<(), Error> {
+        self.looked_at += record.events.len();
         for (ordinal, event) in record.events.iter().enumerate().rev() {
             let event_ref = EventRef { position, ordinal: u16::try_from(ordinal).unwrap_or(u16::MAX) };
             if self.rows.len() < self.limit && event_ref < self.below && self.matches(record, event) {

@@ -247,6 +247,12 @@ impl Ledger {
         closed.await.unwrap_or_else(|_| Err(self.core().stopped_error()))
     }
 
+    /// End of the journal.
+    #[cfg(test)]
+    pub(super) fn inner_end(&self) -> u64 {
+        self.core().segments.end()
+    }
+
     fn core(&self) -> &Arc<Core> {
         &self.inner.core
     }

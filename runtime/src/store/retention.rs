@@ -29,7 +29,7 @@ pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Er
     let _one_at_a_time = core.retaining.lock().await;
     let now = core.clock.expiry(now);
     let mut done = Retained { deliveries_dead: end_old_deliveries(core, now).await?, ..Retained::default() };
-    for (oldest, next) in doomed(core, now) {
+    for (oldest, next) in doomed(core, now)? {
         done.events_dropped += empty(core, &oldest, next.header.base, now).await?;
         done.bytes_freed += delete(core, &oldest, &next).await?;
         done.segments_dropped += 1;
@@ -57,19 +57,27 @@ async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error>
 }
 
 /// The oldest segments that are wholly too old, or too many; each with the one after it. Never the last.
-fn doomed(core: &Core, now: Millis) -> Vec<(Arc<Segment>, Arc<Segment>)> {
+fn doomed(core: &Core, now: Millis) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>, Error> {
     let list = core.segments.list();
     let mut bytes = core.segments.bytes();
-    let pairs = list.iter().zip(list.iter().skip(1));
-    pairs
-        .take_while(|(segment, next)| {
-            let too_old = Millis(next.header.created_at).plus(core.options.retain_age) < now;
-            let too_much = bytes > core.options.retain_bytes;
-            bytes -= next.header.base - segment.header.base;
-            too_old || too_much
-        })
-        .map(|(segment, next)| (segment.clone(), next.clone()))
-        .collect()
+    let mut doomed = Vec::new();
+    for (segment, next) in list.iter().zip(list.iter().skip(1)) {
+        let too_old = last_written(core, next)?.plus(core.options.retain_age) < now;
+        let too_much = bytes > core.options.retain_bytes;
+        if !too_old && !too_much {
+            break;
+        }
+        bytes -= next.header.base - segment.header.base;
+        doomed.push((segment.clone(), next.clone()));
+    }
+    Ok(doomed)
+}
+
+/// When the last record before a segment was written: that may be long before the segment was begun.
+fn last_written(core: &Core, next: &Segment) -> Result<Millis, Error> {
+    let begun = Millis(next.header.created_at);
+    let last = core.segments.batch_header(next.header.previous_batch)?;
+    Ok(last.map_or(begun, |last| begun.min(Millis(last.written_at / 1000))))
 }
 
 /// Copies forward what must stay, and drops the rest from every listing. Returns the number of events dropped.

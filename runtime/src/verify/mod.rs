@@ -130,6 +130,13 @@ impl Scheme {
         compile::compile(scheme, event)
     }
 
+    /// Headers that carry the secret itself, not something made with it: they are never stored.
+    pub fn carries_secret(&self, header: &http::HeaderName) -> bool {
+        let in_header =
+            |place: &extract::Place| matches!(place, extract::Place::Header { name, .. } if name == header);
+        matches!(self.proof, mac::Proof::Token) && self.signature.from.iter().any(in_header)
+    }
+
     /// Prepares a secret: strips its prefix, decodes it, sets the MAC up.
     ///
     /// # Errors

@@ -33,8 +33,9 @@ pub const CERTIFICATE_ENDS_SOON: Duration = days(14);
 pub const BODY_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=BODIES_IN_FLIGHT_BYTES_MAX as u64;
 pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=65_536;
 pub const REQUESTS_RANGE: RangeInclusive<u64> = 1..=65_536;
+/// More has no effect: an answer is due within `ANSWER_TIMEOUT` of the first byte.
 pub const HEADER_TIMEOUT_RANGE: RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(60);
+    Duration::from_millis(100)..=Duration::from_secs(8);
 pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=ANSWER_TIMEOUT;
 pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
 pub const RETAIN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=days(3650);

@@ -278,3 +278,23 @@ impl Shelf for NoShelf {
 fn none<'a, T: Send + 'a>() -> ShelfFuture<'a, T> {
     Box::pin(std::future::ready(Err("describe() has no state".into())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_tables_are_summed() {
+        let mut budget = Budget { limit: 10, ..Budget::default() };
+        assert!(budget.memory_growing(0, 6, None).unwrap());
+        assert!(budget.memory_growing(0, 4, None).unwrap());
+        assert!(!budget.hit);
+        assert!(!budget.memory_growing(4, 5, None).unwrap());
+        assert!(budget.hit && budget.used == 10);
+
+        let half = limits::GUEST_TABLE_ELEMENTS_MAX / 2;
+        assert!(budget.table_growing(0, half, None).unwrap());
+        assert!(budget.table_growing(0, half, None).unwrap());
+        assert!(!budget.table_growing(half, half + 1, None).unwrap());
+    }
+}

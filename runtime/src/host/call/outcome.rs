@@ -197,8 +197,19 @@ fn last_words(stderr: &str) -> String {
 fn frames(backtrace: &str) -> String {
     const FRAMES_MAX: usize = 4;
     const FRAME_BYTES_MAX: usize = 100;
-    let machinery =
-        ["std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<core::", "<std::", "abort"];
+    let machinery = [
+        "std::",
+        "core::",
+        "alloc::",
+        "rust_",
+        "__rust",
+        "_rust",
+        "<alloc::",
+        "<core::",
+        "<std::",
+        "abort",
+        "<wasm function",
+    ];
     let names =
         backtrace.lines().filter_map(|line| line.split_once('!').map(|(_, name)| without_hash(name.trim())));
     let own = names.filter(|name| !machinery.iter().any(|prefix| name.starts_with(prefix)));

@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use wasmtime::component::Component;
@@ -81,11 +82,10 @@ impl Cache {
 
     /// Never in place: a mapped file that changes is running code that changes.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.folder.join(format!(
-            ".{}.{}",
-            std::process::id(),
-            path.file_name().unwrap_or_default().to_string_lossy()
-        ));
+        // Another process, or another thread of ours, may be writing the same file.
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let temporary =
+            self.folder.join(format!(".{}.{}", std::process::id(), WRITES.fetch_add(1, Ordering::Relaxed)));
         let written = (|| {
             let mut file =
                 File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

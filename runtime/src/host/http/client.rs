@@ -396,3 +396,65 @@ impl Write for Link {
         Pin::new(&mut self.io).poll_write_vectored(cx, slices)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    fn dialler(lookups: usize, granted: &[&str]) -> Dialler {
+        let granted: Vec<IpNet> = granted.iter().map(|network| network.parse().unwrap()).collect();
+        Dialler {
+            vetting: Vetting::new(&granted),
+            tls: tls_config(&Network::new().roots),
+            lookups: Arc::new(Semaphore::new(lookups)),
+        }
+    }
+
+    /// An address where nobody listens: it was free a moment ago.
+    async fn closed() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn the_next_address_is_dialled_when_one_refuses() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let open = listener.local_addr().unwrap();
+            let stream = dial(&[closed().await, open]).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), open);
+            let (first, second) = (closed().await, closed().await);
+            let Err(DialError::Connect(why)) = dial(&[first, second]).await else { panic!("connected") };
+            assert!(why.starts_with("127.0.0.1:"), "{why}");
+            let many = vec![first; limits::HTTP_DIALS_MAX].into_iter().chain([open]).collect::<Vec<_>>();
+            assert!(dial(&many).await.is_err(), "an address past the cap was dialled");
+        });
+    }
+
+    #[test]
+    fn nothing_is_dialled_before_it_is_vetted() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+            let refused = dialler(1, &["10.0.0.0/8"]).connect(&uri).await.err().unwrap();
+            assert!(matches!(refused, DialError::Forbidden { .. }), "{refused}");
+            assert!(dialler(1, &["127.0.0.0/8"]).connect(&uri).await.is_ok());
+        });
+    }
+
+    #[test]
+    fn names_are_looked_up_so_many_at_once() {
+        run(async {
+            assert!(matches!(dialler(0, &[]).resolve("localhost", 80).await, Err(DialError::Busy)));
+            let found = dialler(1, &[]).resolve("localhost", 80).await.unwrap();
+            assert!(found.iter().all(|address| address.ip().is_loopback()));
+            // An address is no name.
+            assert_eq!(dialler(0, &[]).resolve("::1", 80).await.unwrap(), ["[::1]:80".parse().unwrap()]);
+        });
+    }
+}

@@ -9,6 +9,8 @@ mod client;
 mod mask;
 mod origin;
 mod prepare;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

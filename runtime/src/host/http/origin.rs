@@ -51,6 +51,11 @@ impl Origin {
         }
     }
 
+    /// Where a text leads that may be a URL.
+    pub(in crate::host) fn of_text(text: &str) -> Option<Origin> {
+        Origin::of(&Url::parse(text).ok()?).ok()
+    }
+
     pub(super) fn host(&self) -> &Host<String> {
         &self.host
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::rig::*;
 use crate::host::{Engine, Handler, Options};
+use crate::words::limits;
 
 /// The good plugin with every `from` replaced by `to`, which is as long, and the answer to loading it.
 fn load(changes: &[(&str, &str)]) -> Result<crate::host::Plugin, String> {
@@ -136,4 +137,13 @@ fn a_compiled_plugin_is_kept() {
     let mut setup = Setup::new("settings");
     setup.engine = engine;
     assert!(note(&on_guests(setup.call())).contains("settings"));
+}
+
+#[test]
+fn a_plugin_has_a_largest_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.wasm");
+    fs::File::create(&path).unwrap().set_len(limits::PLUGIN_BYTES_MAX + 1).unwrap();
+    let refused = engine().load(&path).err().unwrap().to_string();
+    assert!(refused.ends_with("is larger than 64 MiB"), "{refused}");
 }

@@ -28,7 +28,7 @@ use crate::words::shelf::ShelfRead;
 use crate::words::time::Millis;
 
 /// Builds `tests/handlers` once for all tests.
-pub(super) fn wasm() -> &'static Path {
+pub(in crate::host) fn wasm() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -43,28 +43,30 @@ pub(super) fn wasm() -> &'static Path {
     })
 }
 
-pub(super) fn engine() -> &'static Engine {
+pub(in crate::host) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| Engine::new(Options { cache: None, instances_max: 128 }).unwrap())
 }
 
-pub(super) fn plugin() -> Plugin {
-    engine().load(wasm()).unwrap()
+/// Held for as long as the tests run: the engine forgets a plugin that nobody uses.
+pub(in crate::host) fn plugin() -> &'static Plugin {
+    static PLUGIN: OnceLock<Plugin> = OnceLock::new();
+    PLUGIN.get_or_init(|| engine().load(wasm()).unwrap())
 }
 
 /// Runs a test on the runtime that guests run on.
-pub(super) fn on_guests<T>(test: impl Future<Output = T>) -> T {
+pub(in crate::host) fn on_guests<T>(test: impl Future<Output = T>) -> T {
     crate::host::runtime(2).unwrap().block_on(test)
 }
 
 /// A handler, as an operator would write it.
-pub(super) struct Setup {
-    pub(super) engine: Engine,
-    pub(super) grants: Grants,
+pub(in crate::host) struct Setup {
+    pub(in crate::host) engine: Engine,
+    pub(in crate::host) grants: Grants,
 }
 
 impl Setup {
-    pub(super) fn new(behaviour: &str) -> Setup {
+    pub(in crate::host) fn new(behaviour: &str) -> Setup {
         let limits = CallLimits { timeout: Duration::from_secs(10), ..CallLimits::default() };
         let grants = Grants {
             name: Name::new("h").unwrap(),
@@ -77,43 +79,44 @@ impl Setup {
         Setup { engine: engine().clone(), grants }.setting("do", behaviour)
     }
 
-    pub(super) fn setting(mut self, key: &str, value: impl Into<Value>) -> Setup {
+    pub(in crate::host) fn setting(mut self, key: &str, value: impl Into<Value>) -> Setup {
         self.grants.settings.insert(key.into(), value.into());
         self
     }
 
     /// The origin is granted and `url` set.
-    pub(super) fn calling(mut self, origin: &str, path: &str) -> Setup {
+    pub(in crate::host) fn calling(mut self, origin: &str, path: &str) -> Setup {
         self.grants.origins.push(origin.into());
         self.setting("url", format!("{origin}{path}"))
     }
 
-    pub(super) fn secret(mut self, name: &str, value: &str, to: &[&str]) -> Setup {
+    pub(in crate::host) fn secret(mut self, name: &str, value: &str, to: &[&str]) -> Setup {
         let to = to.iter().map(|t| (*t).to_owned()).collect();
         self.grants.secrets.insert(name.into(), BoundSecret { value: Secret::new(value), to });
         self.setting("secret", name)
     }
 
-    pub(super) fn limits(mut self, edit: impl FnOnce(&mut CallLimits)) -> Setup {
+    pub(in crate::host) fn limits(mut self, edit: impl FnOnce(&mut CallLimits)) -> Setup {
         edit(&mut self.grants.limits);
         self
     }
 
-    pub(super) fn bind(self) -> Handler {
+    pub(in crate::host) fn bind(self) -> Handler {
+        plugin();
         let plugin = self.engine.load(wasm()).unwrap();
         Handler::bind(&self.engine, plugin, self.grants).ok().unwrap().0
     }
 
-    pub(super) async fn call(self) -> Called {
+    pub(in crate::host) async fn call(self) -> Called {
         call(&self.bind()).await
     }
 }
 
-pub(super) async fn call(handler: &Handler) -> Called {
+pub(in crate::host) async fn call(handler: &Handler) -> Called {
     handler.call(event(), Arc::new(Memory::default()), Wire::Live).await
 }
 
-pub(super) fn event() -> Event {
+pub(in crate::host) fn event() -> Event {
     Event {
         id: "evt_1".into(),
         event_type: "message.received".into(),
@@ -130,7 +133,7 @@ pub(super) fn event() -> Event {
 }
 
 /// The note of a call that is done.
-pub(super) fn note(called: &Called) -> &str {
+pub(in crate::host) fn note(called: &Called) -> &str {
     match &called.outcome {
         Outcome::Done { note: Some(note) } => note,
         other => panic!("{other:?}, {:?}", called.logs),
@@ -138,7 +141,7 @@ pub(super) fn note(called: &Called) -> &str {
 }
 
 /// Kind, blame, reason and `permanent` of a call that failed.
-pub(super) fn failure(called: &Called) -> (ErrorKind, Blame, &str, bool) {
+pub(in crate::host) fn failure(called: &Called) -> (ErrorKind, Blame, &str, bool) {
     match &called.outcome {
         Outcome::Failed { kind, blame, reason, permanent, .. } => (*kind, *blame, reason, *permanent),
         other => panic!("{other:?}"),
@@ -148,7 +151,7 @@ pub(super) fn failure(called: &Called) -> (ErrorKind, Blame, &str, bool) {
 // === a shelf in memory ===
 
 #[derive(Default)]
-pub(super) struct Memory(pub(super) BTreeMap<String, Bytes>);
+pub(in crate::host) struct Memory(pub(in crate::host) BTreeMap<String, Bytes>);
 
 impl Shelf for Memory {
     fn get<'a>(&'a self, key: &'a str) -> ShelfFuture<'a, ShelfRead> {
@@ -176,16 +179,16 @@ impl Shelf for Memory {
 
 /// What it was asked: request lines with headers and body, in order.
 #[derive(Clone, Default)]
-pub(super) struct Seen(Arc<Mutex<Vec<String>>>);
+pub(in crate::host) struct Seen(Arc<Mutex<Vec<String>>>);
 
 impl Seen {
-    pub(super) fn all(&self) -> Vec<String> {
+    pub(in crate::host) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
 /// Starts the server on the current runtime; its origin, and what it sees.
-pub(super) async fn server() -> (String, Seen) {
+pub(in crate::host) async fn server() -> (String, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let seen = Seen::default();
@@ -199,7 +202,7 @@ pub(super) async fn server() -> (String, Seen) {
     (origin, seen)
 }
 
-pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, seen: Seen) {
+pub(in crate::host) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, seen: Seen) {
     let service = service_fn(move |request| answer(request, seen.clone()));
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }

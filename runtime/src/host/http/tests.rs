@@ -8,7 +8,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::rig::*;
+use crate::host::tests::rig::*;
 use crate::host::{Called, Engine, Options};
 use crate::words::attempt::{Blame, ErrorKind};
 use crate::words::limits;
