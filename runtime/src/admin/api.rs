@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
@@ -37,7 +38,7 @@ pub(super) fn public(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz));
-    bounded(router).with_state(admin)
+    bounded(router, limits::ADMIN_REQUEST_TIMEOUT).with_state(admin)
 }
 
 /// What the socket serves: the history and the orders.
@@ -56,23 +57,21 @@ pub(super) fn private(admin: Arc<Admin>) -> Router {
         .method_not_allowed_fallback(async || {
             Wrong::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
         });
-    bounded(router).with_state(admin)
+    bounded(router, limits::ADMIN_REQUEST_TIMEOUT).with_state(admin)
 }
 
 type Answer<T> = Result<Json<T>, Wrong>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// Every question is answered in time, whatever the store does.
-pub(super) fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    router.layer(middleware::from_fn(in_time))
-}
-
-async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(limits::ADMIN_REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Wrong::new(StatusCode::GATEWAY_TIMEOUT, "this took too long; ask for less, with a filter")
-            .into_response(),
-    }
+pub(super) fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>, time: Duration) -> Router<S> {
+    router.layer(middleware::from_fn(move |request: Request, next: Next| async move {
+        let answered = tokio::time::timeout(time, next.run(request)).await;
+        answered.unwrap_or_else(|_| {
+            let why = "this took too long; ask for less, with a filter";
+            Wrong::new(StatusCode::GATEWAY_TIMEOUT, why).into_response()
+        })
+    }))
 }
 
 // === the TCP listener ===

@@ -121,7 +121,7 @@ impl Admin {
 
     /// Serves `/metrics`, `/healthz` and `/readyz` until `stop`.
     pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
-        serve::until(listener, api::public(self), stop).await;
+        serve::until(listener, api::public(self), stop, serve::BOUNDS).await;
     }
 
     /// Serves the API of the command line on a socket at `path`, mode 0600, until `stop`; then the file goes.
@@ -130,7 +130,7 @@ impl Admin {
     /// Where the socket cannot be made: a path that is too long, or no right to write there.
     pub async fn serve_socket(self: Arc<Self>, path: PathBuf, stop: CancellationToken) -> io::Result<()> {
         let socket = socket::Socket::bind(&path)?;
-        serve::until(socket, api::private(self), stop).await;
+        serve::until(socket, api::private(self), stop, serve::BOUNDS).await;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! `axum::serve` sets no bound on connections and no time on headers, so this loop is ours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
@@ -15,11 +16,31 @@ use tokio_util::sync::CancellationToken;
 
 use crate::words::limits;
 
-pub(super) async fn until(mut listener: impl Listener, router: Router, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS_MAX));
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) connections_max: usize,
+    /// To the end of a request's headers, from the connection or the request before.
+    pub(super) header_timeout: Duration,
+    /// What is being answered at `stop` gets this long to end.
+    pub(super) drain: Duration,
+}
+
+pub(super) const BOUNDS: Bounds = Bounds {
+    connections_max: limits::ADMIN_CONNECTIONS_MAX,
+    header_timeout: limits::ADMIN_HEADER_TIMEOUT,
+    drain: limits::ADMIN_DRAIN,
+};
+
+pub(super) async fn until(
+    mut listener: impl Listener,
+    router: Router,
+    stop: CancellationToken,
+    bounds: Bounds,
+) {
+    let permits = Arc::new(Semaphore::new(bounds.connections_max));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits::ADMIN_HEADER_TIMEOUT);
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout);
     let next = async |listener: &mut _| {
         let permit = Arc::clone(&permits).acquire_owned().await.expect("nobody closes this semaphore");
         let (io, _) = Listener::accept(listener).await;
@@ -35,5 +56,5 @@ pub(super) async fn until(mut listener: impl Listener, router: Router, stop: Can
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(limits::ADMIN_DRAIN, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(bounds.drain, graceful.shutdown()).await;
 }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use axum::routing::get;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -299,18 +300,33 @@ async fn the_daemon_says_where_it_listens_and_by_what_it_is_known() {
 
 // === serving ===
 
-async fn listening(router: Router) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+/// Small, so that a test reaches each of them.
+const BOUNDS: serve::Bounds = serve::Bounds {
+    connections_max: 2,
+    header_timeout: Duration::from_millis(100),
+    drain: Duration::from_millis(50),
+};
+
+struct Served {
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+async fn serving(router: Router, bounds: serve::Bounds) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(serve::until(listener, router, stop.clone()));
-    (address, stop, serving)
+    let serving = tokio::spawn(serve::until(listener, router, stop.clone(), bounds));
+    Served { address, stop, serving }
 }
 
-async fn send(address: std::net::SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-    stream
+impl Served {
+    async fn send(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        stream
+    }
 }
 
 async fn answer(mut stream: TcpStream) -> String {
@@ -319,45 +335,41 @@ async fn answer(mut stream: TcpStream) -> String {
     text
 }
 
-fn pending() -> Router {
-    Router::new().route("/", axum::routing::get(std::future::pending::<()>))
-}
-
 /// Idle connections fill the room and are put out after their time: only then is the one that asks served.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn connections_are_few_and_do_not_idle_for_ever() {
-    let router = Router::new().route("/", axum::routing::get(async || "here"));
-    let (address, _stop, _serving) = listening(router).await;
+    let served = serving(Router::new().route("/", get(async || "here")), BOUNDS).await;
     let begun = Instant::now();
     let mut idle = Vec::new();
-    for _ in 0..limits::ADMIN_CONNECTIONS_MAX {
-        idle.push(TcpStream::connect(address).await.unwrap());
+    for _ in 0..BOUNDS.connections_max {
+        idle.push(TcpStream::connect(served.address).await.unwrap());
     }
-    let text = answer(send(address).await).await;
+    let text = answer(served.send().await).await;
     assert!(text.ends_with("here"), "{text}");
-    assert!(begun.elapsed() >= limits::ADMIN_HEADER_TIMEOUT, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= BOUNDS.header_timeout, "{:?}", begun.elapsed());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_question_that_takes_too_long_is_answered_all_the_same() {
-    let begun = Instant::now();
-    let (status, _, text) = ask(api::bounded(pending()), "GET", "/").await;
-    assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{text}");
-    assert_eq!(begun.elapsed(), limits::ADMIN_REQUEST_TIMEOUT);
+    let never = Router::new().route("/", get(std::future::pending::<()>));
+    let (status, kind, text) = ask(api::bounded(never, Duration::from_millis(20)), "GET", "/").await;
+    assert_eq!((status, kind.as_str()), (StatusCode::GATEWAY_TIMEOUT, "application/json"));
+    assert!(text.contains("this took too long"), "{text}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_end_does_not_wait_for_ever() {
     let (asked, mut was_asked) = tokio::sync::mpsc::unbounded_channel();
     let hangs = move || {
         asked.send(()).unwrap();
         std::future::pending::<()>()
     };
-    let (address, stop, serving) = listening(Router::new().route("/", axum::routing::get(hangs))).await;
-    let _stream = send(address).await;
+    let served = serving(Router::new().route("/", get(hangs)), BOUNDS).await;
+    let _stream = served.send().await;
     was_asked.recv().await.unwrap();
     let begun = Instant::now();
-    stop.cancel();
-    serving.await.unwrap();
-    assert_eq!(begun.elapsed(), limits::ADMIN_DRAIN);
+    served.stop.cancel();
+    served.serving.await.unwrap();
+    assert!(begun.elapsed() >= BOUNDS.drain, "{:?}", begun.elapsed());
+    assert!(TcpStream::connect(served.address).await.is_err(), "nobody listens any more");
 }

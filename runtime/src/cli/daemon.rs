@@ -53,6 +53,7 @@ impl Place {
 pub(super) struct Daemon {
     path: PathBuf,
     run_command: String,
+    answer_bytes_max: usize,
     http: SendRequest<Empty<Bytes>>,
 }
 
@@ -64,7 +65,12 @@ impl Daemon {
             handshake(TokioIo::new(stream)).await.map_err(|e| absent(io::Error::other(e)))?;
         // Ends with the connection; its error comes out of the next request.
         tokio::spawn(connection);
-        Ok(Daemon { path: path.to_owned(), run_command: run_command.to_owned(), http })
+        Ok(Daemon {
+            path: path.to_owned(),
+            run_command: run_command.to_owned(),
+            answer_bytes_max: limits::API_ANSWER_BYTES_MAX,
+            http,
+        })
     }
 
     pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &Query) -> Result<T> {
@@ -86,7 +92,7 @@ impl Daemon {
         self.http.ready().await.map_err(|e| lost(&e))?;
         let response = self.http.send_request(request).await.map_err(|e| lost(&e))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), limits::API_ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), self.answer_bytes_max).collect().await;
         let body = body.map_err(|e| lost(&e))?.to_bytes();
         Ok(Answer { status, body })
     }
@@ -153,6 +159,68 @@ impl Query {
     }
 }
 
+/// Stands in for a daemon: what it answers to each `METHOD target`, and what it was asked.
+#[cfg(test)]
+pub(super) mod fake {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+    use tempfile::TempDir;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    pub(in crate::cli) struct Fake {
+        pub(in crate::cli) daemon: Daemon,
+        asked: Arc<Mutex<Vec<String>>>,
+        _folder: TempDir,
+    }
+
+    impl Fake {
+        pub(in crate::cli) async fn answering(
+            answers: impl FnMut(&str) -> (u16, Value) + Send + 'static,
+        ) -> Fake {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(SOCKET_NAME);
+            let listener = UnixListener::bind(&path).unwrap();
+            let asked = Arc::default();
+            tokio::spawn(serve(listener, answers, Arc::clone(&asked)));
+            let daemon = Daemon::connect(&path, "longshore run").await.unwrap();
+            Fake { daemon, asked, _folder: folder }
+        }
+
+        pub(in crate::cli) fn asked(&self) -> Vec<String> {
+            self.asked.lock().unwrap().clone()
+        }
+    }
+
+    async fn serve(
+        listener: UnixListener,
+        mut answers: impl FnMut(&str) -> (u16, Value),
+        asked: Arc<Mutex<Vec<String>>>,
+    ) {
+        let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+        while let Some(question) = question(&mut stream).await {
+            let (status, body) = answers(&question);
+            asked.lock().unwrap().push(question);
+            let body = body.to_string();
+            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    async fn question(stream: &mut BufReader<UnixStream>) -> Option<String> {
+        let mut first = String::new();
+        stream.read_line(&mut first).await.ok().filter(|&n| n > 0)?;
+        let mut header = String::new();
+        while stream.read_line(&mut header).await.unwrap() > 2 {
+            header.clear();
+        }
+        Some(first.trim_end().trim_end_matches(" HTTP/1.1").to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +235,14 @@ mod tests {
             failure.to_string(),
             format!("no daemon answers at {}\n  type: longshore run --config a.yaml", path.display())
         );
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_it() {
+        let mut fake = fake::Fake::answering(|_| (200, "x".repeat(100).into())).await;
+        fake.daemon.answer_bytes_max = 50;
+        let failure = fake.daemon.get::<String>("/stat", &Query::default()).await.unwrap_err();
+        assert!(failure.to_string().contains("length limit exceeded"), "{failure}");
     }
 
     #[test]

@@ -467,6 +467,7 @@ async fn carry_out(daemon: &mut Daemon, ruling: Ruling, ids: &[DeliveryId], scre
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::daemon::fake::Fake;
     use crate::store::{Interrupted, RulingRow};
     use crate::words::attempt::{Blame, LogLevel};
     use crate::words::digest::Digest;
@@ -612,5 +613,40 @@ retry by the operator at 2026-09-21T14:13:26.000Z
         assert!(Line::try_parse_from(["x", "retry", "1f.a", "--status", "dead"]).is_err());
         assert!(Line::try_parse_from(["x", "cancel", "not a delivery"]).is_err());
         assert!(Line::try_parse_from(["x", "list", "--status", "lost"]).is_err());
+    }
+
+    /// Found before any is touched, a thousand at a time, and not more than the bound.
+    #[tokio::test]
+    async fn an_order_with_filters_touches_a_bounded_number() {
+        let rows = serde_json::to_value(vec![row(); limits::PAGE_ROWS_MAX]).unwrap();
+        let mut fake = Fake::answering(move |_| {
+            (200, serde_json::json!({ "rows": rows, "next": "more", "cut": false }))
+        })
+        .await;
+        let filter = Filter { status: Some(Status::Dead), ..Filter::default() };
+        let ids = find(&mut fake.daemon, &filter, &Screen::plain()).await.unwrap();
+        assert_eq!(ids.len(), limits::BULK_DELIVERIES_MAX);
+        assert_eq!(fake.asked().len(), limits::BULK_DELIVERIES_MAX / limits::PAGE_ROWS_MAX);
+        assert_eq!(fake.asked()[1], "GET /deliveries?status=dead&limit=1000&cursor=more");
+    }
+
+    /// One that cannot be ruled does not keep the others from it.
+    #[tokio::test]
+    async fn an_order_is_carried_out_one_by_one() {
+        let mut fake = Fake::answering(|question| match question {
+            "POST /deliveries/1.a/retry" => {
+                (200, serde_json::json!({ "delivery": "1.a", "ruling": "retry" }))
+            }
+            _ => (404, serde_json::json!({ "error": "no delivery `2.a`" })),
+        })
+        .await;
+        let ids = ["2.a".parse().unwrap(), "1.a".parse().unwrap()];
+        let told = carry_out(&mut fake.daemon, Ruling::Retry, &ids, &Screen::plain()).await.unwrap();
+        let told = serde_json::to_value(told).unwrap();
+        let expected = serde_json::json!({
+            "ruled": [{ "delivery": "1.a", "ruling": "retry" }],
+            "failed": [{ "delivery": "2.a", "error": "no delivery `2.a`" }],
+        });
+        assert_eq!(told, expected);
     }
 }

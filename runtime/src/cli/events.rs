@@ -291,6 +291,7 @@ pub(super) fn show_facts(facts: &[(&str, String)], screen: &Screen) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::cli::daemon::fake::Fake;
     use crate::words::secret::Secret;
 
     pub(in crate::cli) fn row() -> EventRow {
@@ -375,5 +376,22 @@ EVENT  TIME                      SOURCE     TYPE              ID                
                 .unwrap()
                 .contains("2 bytes that are no text; see them with --body")
         );
+    }
+
+    /// A scan that ends at its bound before the page is full is taken up again, and no further than asked.
+    #[tokio::test]
+    async fn a_listing_is_as_full_as_was_asked_for() {
+        let mut parts = vec![
+            serde_json::json!({ "rows": [1], "next": "a", "cut": true }),
+            serde_json::json!({ "rows": [], "next": "b", "cut": true }),
+            serde_json::json!({ "rows": [2, 3], "next": "c", "cut": false }),
+        ]
+        .into_iter();
+        let mut fake = Fake::answering(move |_| (200, parts.next().unwrap())).await;
+        let pages = Pages { limit: 3, cursor: None };
+        let found: Page<u32> = page(&mut fake.daemon, "/events", &Query::default(), &pages).await.unwrap();
+        assert_eq!((found.rows, found.next.as_deref(), found.cut), (vec![1, 2, 3], Some("c"), false));
+        let asked = ["GET /events?limit=3", "GET /events?limit=2&cursor=a", "GET /events?limit=2&cursor=b"];
+        assert_eq!(fake.asked(), asked);
     }
 }

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
@@ -73,8 +74,11 @@ impl Target {
 
 impl Door {
     pub(super) async fn open(target: Target) -> Result<Door> {
-        let opening = Self::dial(&target);
-        let http = match tokio::time::timeout(limits::CLI_CONNECT_TIMEOUT, opening).await {
+        Self::open_within(limits::CLI_CONNECT_TIMEOUT, target).await
+    }
+
+    async fn open_within(time: Duration, target: Target) -> Result<Door> {
+        let http = match tokio::time::timeout(time, Self::dial(&target)).await {
             Ok(http) => http?,
             Err(_) => return Err(target.absent("it does not finish the handshake")),
         };
@@ -294,6 +298,15 @@ mod tests {
         assert_eq!(failure.exit_code(), 1);
         assert!(failure.to_string().contains("shows another certificate than"), "{failure}");
         assert_eq!(served.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_says_nothing_is_not_waited_for() {
+        let (_listener, target, _folder) = listening().await;
+        std::fs::write(target.certificate.as_ref().unwrap(), pair().pem).unwrap();
+        let failure = Door::open_within(Duration::from_millis(20), target).await.err().unwrap();
+        assert_eq!(failure.exit_code(), 3);
+        assert!(failure.to_string().contains("does not finish the handshake"), "{failure}");
     }
 
     #[tokio::test]

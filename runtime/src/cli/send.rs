@@ -356,6 +356,9 @@ fn delivery_remark(sent: &Sent, row: &DeliveryRow, now: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::daemon::fake::Fake;
+    use crate::cli::events::tests::row as event_row;
+    use crate::store::DeliverySummary;
     use crate::words::attempt::ErrorKind;
 
     fn row(handler: &str, status: Status) -> DeliveryRow {
@@ -428,5 +431,57 @@ EVENT  TYPE              ID     ANSWER  HANDLER  STATUS  TRIES  HTTP  TOOK  MESS
 1f     message.received  evt_1  200     -        -       -      -     -     no subscription wants it
 "
         );
+    }
+
+    fn event(status: Status) -> serde_json::Value {
+        let delivery = DeliverySummary {
+            subscription: Name::new("to-slack").unwrap(),
+            handler: Name::new("slack").unwrap(),
+            status,
+        };
+        serde_json::json!({ "rows": [EventRow { deliveries: vec![delivery], ..event_row() }], "next": null, "cut": false })
+    }
+
+    #[tokio::test]
+    async fn it_is_watched_until_nothing_more_happens() {
+        let nothing = serde_json::json!({ "rows": [], "next": null, "cut": false });
+        let done = serde_json::json!({ "rows": [row("slack", Status::Done)], "next": null, "cut": false });
+        let mut answers = vec![nothing, event(Status::Open), event(Status::Done), done].into_iter();
+        let mut fake = Fake::answering(move |_| (200, answers.next().unwrap())).await;
+        let mut all = [Sent { event: None, settled: false, ..sent(200, Vec::new()) }];
+        let source = Name::new("sendpilot").unwrap();
+        watch(&mut fake.daemon, &source, &mut all, Duration::from_secs(60)).await.unwrap();
+        assert!(all[0].went_well());
+        assert_eq!(all[0].deliveries.len(), 1);
+        let asked = fake.asked();
+        assert_eq!(asked[0], "GET /events?source=sendpilot&id=evt_1&limit=1");
+        assert_eq!(asked[3], "GET /deliveries?event=1f3a&limit=1000");
+    }
+
+    #[tokio::test]
+    async fn it_is_not_watched_for_ever() {
+        let mut fake = Fake::answering(|_| (200, event(Status::Open))).await;
+        let mut all = [Sent { event: None, settled: false, ..sent(200, Vec::new()) }];
+        let source = Name::new("sendpilot").unwrap();
+        // The last question is for the deliveries, of which this daemon has events to tell.
+        let _ = watch(&mut fake.daemon, &source, &mut all, Duration::ZERO).await;
+        assert!(!all[0].settled && !all[0].went_well());
+        assert_eq!(fake.asked().len(), 2);
+    }
+
+    #[test]
+    fn its_bounds_are_those_of_the_limits() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            send: Send,
+        }
+        let line = |more: &[&str]| Line::try_parse_from([&["x", "sendpilot", "a.b"], more].concat());
+        assert_eq!(line(&[]).unwrap().send.timeout, limits::SEND_WAIT_DEFAULT);
+        let most = limits::SEND_COUNT_MAX;
+        assert_eq!(line(&["--count", &most.to_string()]).unwrap().send.count, most);
+        assert!(line(&["--count", &(most + 1).to_string()]).is_err());
+        assert!(line(&["--count", "0"]).is_err());
     }
 }

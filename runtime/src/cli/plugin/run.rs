@@ -314,6 +314,16 @@ mod tests {
     }
 
     #[test]
+    fn data_is_read_to_its_bound() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(limits::DATA_BYTES_MAX).unwrap();
+        let path = file.path().to_owned();
+        assert_eq!(read_data(&path).unwrap().len() as u64, limits::DATA_BYTES_MAX);
+        file.as_file().set_len(limits::DATA_BYTES_MAX + 1).unwrap();
+        assert!(read_data(&path).unwrap_err().to_string().contains("is larger than 25.0 MiB"));
+    }
+
+    #[test]
     fn a_call_is_told_from_its_log_to_its_outcome() {
         let outcome = Outcome::Failed {
             kind: ErrorKind::Reject,
