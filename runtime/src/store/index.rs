@@ -133,6 +133,11 @@ impl Index {
         self.sync_files().map_err(|error| Error::Index(format!("cannot sync: {error}")))
     }
 
+    /// What was applied survives this process.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        caught(|| self.db.flush().map(drop))
+    }
+
     /// What sled's flush leaves out.
     fn sync_files(&self) -> std::io::Result<()> {
         for entry in std::fs::read_dir(&self.path)? {

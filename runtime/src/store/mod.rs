@@ -21,6 +21,7 @@ mod claims;
 mod codec;
 mod core;
 mod deliveries;
+mod filter;
 mod health;
 mod history;
 mod index;
