@@ -149,6 +149,13 @@ impl Index {
         std::fs::File::open(&self.path)?.sync_all()
     }
 
+    /// What no code of ours would write.
+    #[cfg(test)]
+    pub(super) fn put_raw(&self, key: &[u8], value: &[u8]) {
+        self.db.insert(key, value).unwrap();
+        self.db.flush().unwrap();
+    }
+
     pub(super) fn size_on_disk(&self) -> u64 {
         caught(|| self.db.size_on_disk()).unwrap_or(0)
     }
