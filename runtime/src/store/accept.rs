@@ -10,7 +10,7 @@ use super::view::KeyEntry;
 use super::writer::{AcceptJob, now_us};
 use super::{Accept, Accepted, NewEvent, Receipt, Refused, keys};
 use crate::words::event::EventRef;
-use crate::words::limits::RECORD_BYTES_MAX;
+use crate::words::limits::{EVENTS_PER_REQUEST_MAX, RECORD_BYTES_MAX};
 use crate::words::time::Millis;
 
 /// An event of the request, and what is known of it so far.
@@ -24,6 +24,9 @@ struct Incoming {
 pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, Refused> {
     if let Some(stopped) = core.health.stopped() {
         return Err(stopped);
+    }
+    if accept.events.len() > EVENTS_PER_REQUEST_MAX {
+        return Err(Refused::Failed(format!("a request of {} events is too many", accept.events.len())));
     }
     let now = core.clock.expiry(accept.received_at);
     let mut incoming = identify(&accept);
@@ -47,17 +50,10 @@ pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, 
 fn identify(accept: &Accept) -> Vec<Incoming> {
     let incoming = |event: &NewEvent| Incoming {
         hash: key_of(accept.source.as_str(), &event.id),
-        body_hash: body_hash(&body_of(accept, event)),
+        body_hash: body_hash(&super::codec::body_of(&accept.body, event.range)),
         stored: None,
     };
     accept.events.iter().map(incoming).collect()
-}
-
-fn body_of(accept: &Accept, event: &NewEvent) -> bytes::Bytes {
-    match event.range {
-        Some((from, to)) => accept.body.slice(from as usize..to as usize),
-        None => accept.body.clone(),
-    }
 }
 
 // === claim ===
@@ -83,6 +79,9 @@ async fn claim(core: &Arc<Core>, hash: Hash, now: Millis) -> Result<Claimed, Ref
 
 /// An index that cannot be asked is a refusal, never "new".
 fn ask_index(core: &Core, mine: Mine, now: Millis) -> Result<Claimed, Refused> {
+    if !core.filter.may_have(&mine.hash) {
+        return Ok(Claimed::New(mine));
+    }
     let entry = core.index.get(&keys::claim(&mine.hash));
     let entry = entry.and_then(|value| value.map(|value| KeyEntry::decode(&value)).transpose());
     match entry {

@@ -351,12 +351,15 @@ impl AcceptRecord {
 
     /// The bytes of one of its events.
     pub(super) fn body_of(&self, event: &EventRecord) -> Bytes {
-        match event.range {
-            Some((from, to)) if from <= to && to as usize <= self.body.len() => {
-                self.body.slice(from as usize..to as usize)
-            }
-            _ => self.body.clone(),
-        }
+        body_of(&self.body, event.range)
+    }
+}
+
+/// The bytes of one event of a request; all of them where its range is none.
+pub(super) fn body_of(body: &Bytes, range: Option<(u32, u32)>) -> Bytes {
+    match range {
+        Some((from, to)) if from <= to && to as usize <= body.len() => body.slice(from as usize..to as usize),
+        _ => body.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Core: what the ledger's clones, the writer and the indexer share.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::claims::Claims;
 use super::codec::{Kind, Record};
+use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::{Blob, Index, Range};
 use super::journal::{Disk, RawRecord, Segments};
@@ -24,6 +26,7 @@ pub(super) struct Core {
     pub index: Index,
     pub view: View,
     pub claims: Arc<Claims>,
+    pub filter: Filter,
     pub queue: Queue,
     pub health: Health,
     pub clock: Clock,
@@ -165,12 +168,27 @@ impl Core {
 
     // === the index's thread ===
 
+    /// Until it is stopped. A panic is a bug of ours; nobody must wait for an index that goes nowhere.
     pub(super) fn run_indexer(&self) {
-        while let Some(generation) = self.view.next() {
-            if let Err(error) = self.index_generation(&generation) {
-                self.health.fail(error.to_string());
-                self.view.stop();
-                return;
+        let failed = match catch_unwind(AssertUnwindSafe(|| self.index_all())) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the thread of the index panicked".to_owned(),
+        };
+        self.health.fail(failed);
+        self.view.stop();
+    }
+
+    fn index_all(&self) -> Result<(), Error> {
+        loop {
+            self.filter.begin();
+            // While the filter is filled, generations go between its steps.
+            let is_filling = self.filter.step(&self.index)?;
+            let next = if is_filling { self.view.next_full() } else { self.view.next() };
+            match next {
+                Some(generation) => self.index_generation(&generation)?,
+                None if is_filling && !self.view.is_stopping() => {}
+                None => return Ok(()),
             }
         }
     }
@@ -178,6 +196,7 @@ impl Core {
     pub(super) fn index_generation(&self, generation: &Generation) -> Result<(), Error> {
         generation.write_to(&self.index)?;
         for put in &generation.keys {
+            self.filter.insert(&put.key);
             if let Some(claim) = &put.claim {
                 self.claims.release(&put.key, claim);
             }

@@ -133,6 +133,11 @@ impl Index {
         self.sync_files().map_err(|error| Error::Index(format!("cannot sync: {error}")))
     }
 
+    /// What was applied survives this process.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        caught(|| self.db.flush().map(drop))
+    }
+
     /// What sled's flush leaves out.
     fn sync_files(&self) -> std::io::Result<()> {
         for entry in std::fs::read_dir(&self.path)? {
@@ -142,6 +147,13 @@ impl Index {
             }
         }
         std::fs::File::open(&self.path)?.sync_all()
+    }
+
+    /// What no code of ours would write.
+    #[cfg(test)]
+    pub(super) fn put_raw(&self, key: &[u8], value: &[u8]) {
+        self.db.insert(key, value).unwrap();
+        self.db.flush().unwrap();
     }
 
     pub(super) fn size_on_disk(&self) -> u64 {

@@ -247,6 +247,12 @@ impl Ledger {
         closed.await.unwrap_or_else(|_| Err(self.core().stopped_error()))
     }
 
+    /// As if the index were this far behind, until it says otherwise.
+    #[cfg(test)]
+    pub(super) fn pretend_lag(&self, records: u64) {
+        self.core().health.lag.store(records, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// End of the journal.
     #[cfg(test)]
     pub(super) fn inner_end(&self) -> u64 {

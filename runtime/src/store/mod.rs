@@ -1,6 +1,12 @@
 //! The store: a journal that is the truth, an index that can be thrown away, and the ledger in front of both.
 //!
 //! This file is the room's face. Everything in it is a value; `ledger` keeps the promise.
+//!
+//! An event's way through the room: `accept` claims its key (`claims`), asks `filter` and `index` whether it is
+//! new, and hands the record (`codec`) to the `writer`, which puts batches into the `journal` and syncs them. What
+//! a record changes is staged (`stage`, `rows`, `shelf`), becomes visible in the `view` once it is durable, and goes
+//! to the index behind everybody's back. `deliveries` is what lanes ask, `history` what people ask, `retention`
+//! what is thrown away, `open` how it all starts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +27,7 @@ mod claims;
 mod codec;
 mod core;
 mod deliveries;
+mod filter;
 mod health;
 mod history;
 mod index;

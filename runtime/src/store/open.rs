@@ -1,6 +1,5 @@
 //! Open: the directory, the lock, the journal, and an index that is believed or made again.
 
-use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -10,14 +9,14 @@ use std::time::Instant;
 use super::claims::Claims;
 use super::codec::{KIND_MAX, Kind, Mark, Record};
 use super::core::Core;
+use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::{Index, Progress};
 use super::journal::{self, Appender, Disk, NO_POSITION, Opening, Segments};
-use super::stage::{Stage, apply};
-use super::view::{Reached, View, prefixed};
+use super::stage::{Hot, Stage, apply};
+use super::view::{Reached, View};
 use super::writer::{Queue, Writer, now_us, reached};
 use super::{Error, Options, Recovery, keys};
-use crate::words::event::Name;
 use crate::words::limits::SEGMENT_BYTES;
 use crate::words::time::Millis;
 
@@ -50,6 +49,7 @@ pub(super) fn open(
     prepare(&options.path)?;
     let lock = lock(&options.path)?;
     make_dir(&journal_dir)?;
+    sync_dirs(&options.path)?;
     let opening = Opening {
         disk: disk.clone(),
         dir: journal_dir.clone(),
@@ -83,6 +83,7 @@ pub(super) fn open(
         index,
         view,
         claims: Claims::new(),
+        filter: Filter::default(),
         queue: Queue::default(),
         health,
         clock: Clock::new(now, highest),
@@ -108,17 +109,13 @@ pub(super) fn open(
 fn start_threads(core: &Arc<Core>, appender: Appender) -> Result<std::thread::JoinHandle<()>, Error> {
     let cannot =
         |source| Error::Io { what: "cannot start a thread for", path: core.options.path.clone(), source };
-    let sources: HashSet<Name> = core
-        .scan(prefixed(&keys::sources()), false)
-        .map(|entry| keys::name_in(&entry?.0))
-        .collect::<Result<_, _>>()?;
     let for_indexer = core.clone();
     let indexer = std::thread::Builder::new()
         .name("store-index".into())
         .spawn(move || for_indexer.run_indexer())
         .map_err(cannot)?;
     *core.indexer.lock().expect("nobody else has it yet") = Some(indexer);
-    let writer = Writer::new(core.clone(), appender, sources);
+    let writer = Writer::new(core.clone(), appender);
     std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run()).map_err(cannot)
 }
 
@@ -158,6 +155,20 @@ fn make_dir(path: &Path) -> Result<(), Error> {
         }
         Err(source) => Err(Error::Io { what: "cannot make", path: path.to_owned(), source }),
     }
+}
+
+/// The directories themselves must survive power loss, or nothing in them does.
+fn sync_dirs(path: &Path) -> Result<(), Error> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for dir in [path, above] {
+        match fs::File::open(dir).and_then(|dir| dir.sync_all()) {
+            // A parent that we may not read is not one that we made.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && dir != path => {}
+            Err(source) => return Err(Error::Io { what: "cannot sync", path: dir.to_owned(), source }),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Held as long as the file is open; the system lets go of it when the process ends, however it ends.
@@ -303,10 +314,10 @@ fn start_of(index: &Index, segments: &Segments) -> Result<Reached, Error> {
 
 /// Reads what the index has not seen.
 fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<(), Error> {
-    let mut sources = HashSet::new();
+    let mut hot = Hot::default();
     let mut position = from;
     while let Some((header, records)) = segments.batch(position)? {
-        let mut stage = Stage::new(view, index, &mut sources);
+        let mut stage = Stage::new(view, index, &mut hot);
         for raw in &records {
             if Kind::of(raw.kind).is_none() {
                 return Err(Error::UnknownKind(segments.path_of(position), raw.kind));

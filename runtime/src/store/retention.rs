@@ -375,6 +375,7 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         if !core.view.wait_applied(base) {
             return Err(core.stopped_error());
         }
+        core.index.flush()?;
         let cannot = |source| Error::Io { what: "cannot delete", path: segment.path.clone(), source };
         let bytes = segment.file.len().map_err(cannot)?;
         core.segments.remove_oldest();

@@ -202,9 +202,9 @@ pub(super) fn set_entry(
     let (more, less) = (size(new), size(old));
     if more != less {
         let total = keys::shelf_size(handler);
-        let bytes = stage.get(&total)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
+        let bytes = stage.get_hot(&total)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
         let bytes = bytes.saturating_add(more).saturating_sub(less);
-        stage.put(total, Blob::from(&bytes.to_be_bytes()));
+        stage.put_hot(total, Blob::from(&bytes.to_be_bytes()));
     }
     add_live(stage, more, less)
 }

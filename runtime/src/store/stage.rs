@@ -1,7 +1,7 @@
 //! Stage: what a batch of records changes, before it is durable. `apply` is the only thing that says what a
 //! record means to the index, whether it was just written or is read again at a start.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::claims::{Hash, Stored, key_of};
 use super::codec::{AcceptRecord, CopyRecord, KeyDrop, Mark, Record, Redelivery, SecretsSeen, StateCopy};
@@ -9,23 +9,33 @@ use super::index::{Blob, Index, Range};
 use super::rows::Row;
 use super::view::{Changes, KeyPut, Op, Scan, View, prefixed};
 use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
-use crate::words::event::{DeliveryId, EventRef, Name};
+use crate::words::event::{DeliveryId, EventRef};
 use crate::words::time::Millis;
+
+/// Counters that nearly every record changes, kept from batch to batch: the writer need not ask the index for
+/// them, which lets nobody read while it applies a batch. Forgotten when a batch is not kept.
+#[derive(Default)]
+pub(super) struct Hot(HashMap<Vec<u8>, Option<Blob>>);
+
+impl Hot {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
 
 /// Reads through what is staged, what is committed and what is indexed; writes to what is staged.
 pub(super) struct Stage<'a> {
     pub view: &'a View,
     pub index: &'a Index,
-    /// Sources that are known to be in the index; kept from batch to batch.
-    pub sources: &'a mut HashSet<Name>,
+    hot: &'a mut Hot,
     changes: Changes,
     /// Deliveries that became open and due.
     pub opened: Vec<OpenDelivery>,
 }
 
 impl<'a> Stage<'a> {
-    pub(super) fn new(view: &'a View, index: &'a Index, sources: &'a mut HashSet<Name>) -> Stage<'a> {
-        Stage { view, index, sources, changes: Changes::default(), opened: Vec::new() }
+    pub(super) fn new(view: &'a View, index: &'a Index, hot: &'a mut Hot) -> Stage<'a> {
+        Stage { view, index, hot, changes: Changes::default(), opened: Vec::new() }
     }
 
     pub(super) fn finish(self, records: usize) -> (Changes, Vec<OpenDelivery>) {
@@ -40,6 +50,21 @@ impl<'a> Stage<'a> {
             Some(value) => Ok(value),
             None => self.index.get(key),
         }
+    }
+
+    /// Of a counter, or of what else only this file writes and there are few of.
+    pub(super) fn get_hot(&mut self, key: &[u8]) -> Result<Option<Blob>, Error> {
+        if let Some(known) = self.hot.0.get(key) {
+            return Ok(known.clone());
+        }
+        let value = self.get(key)?;
+        self.hot.0.insert(key.to_vec(), value.clone());
+        Ok(value)
+    }
+
+    pub(super) fn put_hot(&mut self, key: Vec<u8>, value: Blob) {
+        self.hot.0.insert(key.clone(), Some(value.clone()));
+        self.put(key, value);
     }
 
     pub(super) fn scan(&self, range: Range) -> Scan<'_> {
@@ -130,9 +155,9 @@ pub(super) fn apply_accept(
             claim: None,
         });
     }
-    if !stage.sources.contains(&record.source) {
-        stage.put(keys::source(&record.source), Blob::default());
-        stage.sources.insert(record.source.clone());
+    let source = keys::source(&record.source);
+    if stage.get_hot(&source)?.is_none() {
+        stage.put_hot(source, Blob::default());
     }
     Ok(())
 }
@@ -249,7 +274,8 @@ fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), 
     for (row, up) in [(old, false), (new, true)] {
         let Some(row) = row.filter(|row| row.is_live()) else { continue };
         let key = keys::backlog(&row.handler);
-        let mut backlog = stage.get(&key)?.map(|value| read_backlog(&value)).transpose()?.unwrap_or_default();
+        let mut backlog =
+            stage.get_hot(&key)?.map(|value| read_backlog(&value)).transpose()?.unwrap_or_default();
         let field = match row.status {
             Status::Held => &mut backlog.held,
             Status::Parked => &mut backlog.parked,
@@ -257,7 +283,7 @@ fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), 
         };
         *field = if up { *field + 1 } else { field.saturating_sub(1) };
         let numbers = [backlog.open, backlog.held, backlog.parked];
-        stage.put(key, Blob::from(numbers.map(u64::to_be_bytes).concat()));
+        stage.put_hot(key, Blob::from(numbers.map(u64::to_be_bytes).concat()));
     }
     let live = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.bytes);
     add_live(stage, live(new), live(old))
@@ -275,9 +301,10 @@ pub(super) fn read_backlog(value: &[u8]) -> Result<Backlog, Error> {
 /// Bytes that retention may not drop: events of deliveries that are not ended, and shelves.
 pub(super) fn add_live(stage: &mut Stage, more: u64, less: u64) -> Result<(), Error> {
     if more != less {
-        let live = stage.get(keys::LIVE)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
+        let live =
+            stage.get_hot(keys::LIVE)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
         let live = live.saturating_add(more).saturating_sub(less);
-        stage.put(keys::LIVE.to_vec(), Blob::from(&live.to_be_bytes()));
+        stage.put_hot(keys::LIVE.to_vec(), Blob::from(&live.to_be_bytes()));
     }
     Ok(())
 }

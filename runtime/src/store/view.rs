@@ -191,6 +191,10 @@ impl View {
         inner.applied >= position
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.changed.notify_all();

@@ -3,7 +3,7 @@
 //! It takes whatever waits for it, so that batches grow with the load and nobody waits for company. What a record
 //! changes is judged here, one after the other; nothing is visible, and nothing is answered, before it is durable.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,9 @@ use super::claims::{Answer, Mine, Stored};
 use super::codec::{AcceptRecord, Mark, Record};
 use super::core::Core;
 use super::journal::{AppendError, Appender, BatchBuilder, BatchHeader, Draft};
-use super::stage::{Stage, apply, apply_accept, events_at};
+use super::stage::{Hot, Stage, apply, apply_accept, events_at};
 use super::view::Reached;
 use super::{Durability, Error, Refused};
-use crate::words::event::Name;
 use crate::words::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WRITER_QUEUE_MAX};
 use crate::words::time::Millis;
 
@@ -268,11 +267,6 @@ impl Batch<'_> {
         Ok(position)
     }
 
-    /// Where the next record will lie.
-    pub(super) fn next_position(&self) -> u64 {
-        self.builder.next_position()
-    }
-
     fn accept(&mut self, job: &AcceptJob) -> Result<u64, Error> {
         let position = self.builder.push(&job.draft, 0);
         let applied = apply_accept(&mut self.stage, position, job.draft.bytes(), &job.record);
@@ -307,12 +301,12 @@ impl Waiting {
 pub(super) struct Writer {
     core: Arc<Core>,
     appender: Appender,
-    sources: HashSet<Name>,
+    hot: Hot,
 }
 
 impl Writer {
-    pub(super) fn new(core: Arc<Core>, appender: Appender, sources: HashSet<Name>) -> Writer {
-        Writer { core, appender, sources }
+    pub(super) fn new(core: Arc<Core>, appender: Appender) -> Writer {
+        Writer { core, appender, hot: Hot::default() }
     }
 
     /// Until the queue is closed and empty. A panic is a bug of ours; it must not leave callers waiting.
@@ -343,7 +337,7 @@ impl Writer {
             }
         };
         let core = self.core.clone();
-        let stage = Stage::new(&core.view, &core.index, &mut self.sources);
+        let stage = Stage::new(&core.view, &core.index, &mut self.hot);
         let mut batch = Batch { stage, builder, must_sync: false, broken: None };
         let (waiting, close) = stage_jobs(&mut batch, jobs);
         let Batch { stage, builder, must_sync, broken } = batch;
@@ -366,8 +360,7 @@ impl Writer {
         let free = if outcome.is_err() { core.health.free_bytes() } else { 0 };
         match outcome {
             Ok(()) => core.announce(opened),
-            // What was noted with the batch is not in the index.
-            Err(_) => self.sources.clear(),
+            Err(_) => self.hot.clear(),
         }
         waiting.into_iter().for_each(|waiting| waiting.tell(&outcome, free));
         if let Some(reply) = close {

@@ -167,6 +167,12 @@ pub const RECORD_BYTES_MAX: usize = GIB;
 pub const INDEX_BATCH_RECORDS_MAX: usize = 512;
 /// The index waits this long for more records: a delivery that ends meanwhile costs it one write, not five.
 pub const INDEX_PACE: Duration = Duration::from_millis(50);
+/// The filter before the index: room for this many idempotency keys at least (1.25 MiB) ...
+pub const FILTER_KEYS_MIN: usize = 1 << 20;
+/// ... at ten bits each: fewer than one new event in fifty has to ask the index when it is full.
+pub const FILTER_BITS_PER_KEY: usize = 10;
+/// Events of one request.
+pub const EVENTS_PER_REQUEST_MAX: usize = 10_000;
 /// What sled may hold of its pages.
 pub const INDEX_CACHE_BYTES: u64 = 32 * MIB as u64;
 /// How often free space is asked for.

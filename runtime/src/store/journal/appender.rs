@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::Disk;
+use super::disk::{Disk, File};
 use super::format::{BatchBuilder, BatchHeader, SEGMENT_HEADER, SegmentHeader};
 use super::recovery::{Opening, SUFFIX, SUFFIX_NEW};
 use super::segments::{Segment, Segments};
@@ -164,6 +164,14 @@ impl Appender {
     }
 }
 
+/// On a nearly full disk there is no room for a whole segment, but still for what must be written.
+fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
+    match file.preallocate(bytes).map_err(AppendError::of_write) {
+        Ok(()) | Err(AppendError::Full(_)) => Ok(()),
+        Err(AppendError::Failed(error)) => Err(error),
+    }
+}
+
 /// Makes a segment under a passing name, with `batches` in it, syncs it, and only then gives it its name and
 /// syncs the directory: a segment that is in the chain is whole, and survives power loss.
 pub(super) fn create_segment(
@@ -176,7 +184,7 @@ pub(super) fn create_segment(
     let path = dir.join(format!("{:010}{SUFFIX}", header.sequence));
     let passing = dir.join(format!("{:010}{SUFFIX_NEW}", header.sequence));
     let file = disk.create(&passing)?;
-    file.preallocate(SEGMENT_HEADER as u64 + segment_bytes)?;
+    reserve(&*file, SEGMENT_HEADER as u64 + segment_bytes)?;
     file.write_at(&header.encode(), 0)?;
     let mut offset = SEGMENT_HEADER as u64;
     for batch in batches {

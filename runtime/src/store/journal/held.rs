@@ -183,6 +183,10 @@ impl File for HeldFile {
     }
 
     fn preallocate(&self, bytes: u64) -> io::Result<()> {
+        let pretended = self.disk.lock().free_bytes;
+        if pretended.is_some_and(|free| free < bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.preallocate(bytes)
     }
 

@@ -279,3 +279,64 @@ async fn process_crash_durability_answers_without_a_sync() {
     assert_eq!(ledger.event(event).await.unwrap().id, "evt_1");
     assert!(ledger.accept(for_crm("evt_1")).await.unwrap().events()[0].duplicate);
 }
+
+#[tokio::test]
+async fn an_index_that_cannot_answer_is_a_refusal_and_never_new() {
+    use crate::store::{claims::key_of, index::Index, keys};
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    accept_one(&ledger, for_crm("evt_1")).await;
+    ledger.close().await.unwrap();
+    drop(ledger);
+    let key = keys::claim(&key_of("sendpilot", "evt_1"));
+    Index::open(&dir.path().join("index")).unwrap().put_raw(&key, b"not an entry");
+    let ledger = open(dir.path());
+    assert!(matches!(ledger.accept(for_crm("evt_1")).await, Err(Refused::Failed(_))));
+    accept_one(&ledger, for_crm("evt_2")).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_is_busy_and_what_is_in_it_is_written() {
+    use crate::words::limits::{BATCH_RECORDS_MAX, WRITER_QUEUE_MAX};
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, disk) = open_held(dir.path());
+    disk.hold();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut accept = Box::pin(ledger.accept(for_nobody(&format!("evt_{}", waiting.len()))));
+        if !is_pending(&mut accept).await {
+            break ledger.accept(for_nobody("one more")).await.unwrap_err();
+        }
+        waiting.push(accept);
+    };
+    assert_eq!(refused, Refused::Busy);
+    assert!((WRITER_QUEUE_MAX..=WRITER_QUEUE_MAX + BATCH_RECORDS_MAX).contains(&waiting.len()));
+    disk.release();
+    for accept in waiting {
+        assert!(!accept.await.unwrap().events()[0].duplicate);
+    }
+    accept_one(&ledger, for_nobody("one more")).await;
+}
+
+#[tokio::test]
+async fn an_index_too_far_behind_refuses_new_events() {
+    use crate::words::limits::INDEX_LAG_RECORDS_MAX;
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    ledger.pretend_lag(INDEX_LAG_RECORDS_MAX as u64 - 1);
+    assert_eq!(ledger.refusing(), None);
+    ledger.pretend_lag(INDEX_LAG_RECORDS_MAX as u64);
+    let refused = Refused::IndexLag { records: INDEX_LAG_RECORDS_MAX };
+    assert_eq!(ledger.refusing(), Some(refused.clone()));
+    assert_eq!(ledger.accept(for_crm("evt_1")).await.unwrap_err(), refused);
+}
+
+#[tokio::test]
+async fn a_request_of_too_many_events_is_refused_whole() {
+    use crate::words::limits::EVENTS_PER_REQUEST_MAX;
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let events = (0..=EVENTS_PER_REQUEST_MAX).map(|n| new_event(&n.to_string(), &[])).collect();
+    assert!(ledger.accept(request(events, "[]")).await.is_err());
+    assert!(ledger.events(all_events()).await.unwrap().rows.is_empty());
+}

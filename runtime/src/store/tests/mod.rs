@@ -17,6 +17,7 @@ mod accept;
 mod deliveries;
 mod history;
 mod model;
+mod pace;
 mod records;
 mod recovery;
 mod retention;

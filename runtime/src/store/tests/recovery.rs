@@ -166,6 +166,34 @@ async fn an_index_of_another_journal_or_ahead_of_its_own_is_not_believed() {
 }
 
 #[tokio::test]
+async fn after_another_boot_only_a_clean_stop_is_believed() {
+    use crate::store::{index::Index, keys};
+    let dir = tempfile::tempdir().unwrap();
+    let boot_elsewhere = || Index::open(&dir.path().join("index")).unwrap().put_raw(keys::BOOT, b"another");
+    let ledger = open(dir.path());
+    accept_one(&ledger, for_crm("evt_0")).await;
+    ledger.close().await.unwrap();
+    drop(ledger);
+    boot_elsewhere();
+    let (ledger, recovery) = open_at(dir.path(), NOW);
+    assert_eq!(recovery.index_rebuilt, None);
+    accept_one(&ledger, for_crm("evt_1")).await;
+    drop(ledger);
+    boot_elsewhere();
+    let (ledger, recovery) = open_at(dir.path(), NOW);
+    assert_eq!(recovery.index_rebuilt.as_deref(), Some("the machine went down without a clean stop"));
+    assert_eq!(due(&ledger, NOW).await.len(), 2);
+    drop(ledger);
+    // Opened and died at once: the clean stop before that is not the last word any more.
+    let ledger = open(dir.path());
+    ledger.close().await.unwrap();
+    drop(ledger);
+    drop(open(dir.path()));
+    boot_elsewhere();
+    assert!(open_at(dir.path(), NOW).1.index_rebuilt.is_some());
+}
+
+#[tokio::test]
 async fn a_journal_cut_anywhere_in_its_last_batch_opens_with_what_was_durable() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path());
