@@ -15,12 +15,12 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::backoff;
 use crate::host;
 use crate::metrics::Metrics;
-use crate::store::{Ledger, OpenDelivery};
+use crate::store::{Ledger, OpenDelivery, Refused};
 use crate::words::event::Name;
 use crate::words::limits;
 
@@ -105,6 +105,7 @@ impl Dispatch {
             tasks.push(tokio::spawn(watched(running, broken.clone())));
         }
         tasks.push(tokio::spawn(hand_out(announcements, doors, shared.stop.clone())));
+        tasks.push(tokio::spawn(end_calls_of_a_failed_store(shared.clone())));
         Dispatch { shared, gauges, broken, tasks: Mutex::new(tasks) }
     }
 
@@ -142,8 +143,25 @@ impl Dispatch {
     }
 }
 
+/// How soon a failed store ends the calls that are under way.
+const STORE_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long interrupted attempts may take to be written down when the drain is over.
 const SETTLE_AT_STOP: Duration = Duration::from_secs(3);
+
+/// After a failed sync nothing can be written down any more, so nothing may act on the world either.
+async fn end_calls_of_a_failed_store(shared: Shared) {
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = tokio::time::sleep(STORE_LOOK_EVERY) => {}
+        }
+        if let Some(Refused::Failed(why)) = shared.ledger.refusing() {
+            error!(why, "the store failed: attempts that run are given up, and none begins before a restart");
+            shared.abort.cancel();
+            return;
+        }
+    }
+}
 
 /// Runs a lane and tells of its panic, which is a bug of ours.
 async fn watched(lane: impl Future<Output = ()>, broken: CancellationToken) {
