@@ -97,19 +97,63 @@ fn sources() -> Vec<(PathBuf, String)> {
     files
 }
 
-/// Lines without comments, up to the file's own unit tests, which may use what they like.
+/// The statements of a file, each with the number of its first line: without comments, without what is there for
+/// unit tests only, and each `use` on one line.
 fn code_lines(path: &Path) -> Vec<(usize, String)> {
     if path.file_stem().is_some_and(|stem| stem == "tests")
         || path.components().any(|c| c.as_os_str() == "tests")
     {
         return Vec::new();
     }
-    let text = fs::read_to_string(path).unwrap();
-    let code = text.lines().enumerate().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
-    code.map(|(n, line)| (n + 1, line.split("//").next().unwrap_or("").to_owned())).collect()
+    joined_uses(shipped(&fs::read_to_string(path).unwrap()))
 }
 
-/// The identifiers that follow `prefix`, also inside `crate::{a, b}`.
+/// Lines without comments, up to the file's own unit tests, which may use what they like and come last. Any other
+/// item under `#[cfg(test)]` is left out by itself.
+fn shipped(text: &str) -> Vec<(usize, String)> {
+    let mut kept = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((n, line)) = lines.next() {
+        if line.trim() != "#[cfg(test)]" {
+            kept.push((n + 1, line.split("//").next().unwrap_or("").to_owned()));
+            continue;
+        }
+        let item = lines.by_ref().map(|(_, line)| line).find(|line| !line.trim().starts_with("#["));
+        match item {
+            Some(item) if item.ends_with("mod tests {") => break,
+            Some(item) => skip_rest_of(item, &mut lines),
+            None => {}
+        }
+    }
+    kept
+}
+
+/// An item ends with its first line, or with the `}` or `;` below it that rustfmt indents as that line.
+fn skip_rest_of<'t>(item: &str, lines: &mut impl Iterator<Item = (usize, &'t str)>) {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let ends = |line: &str| line.ends_with(';') || line.ends_with('}');
+    if !ends(item) {
+        lines.find(|(_, line)| indent(line) == indent(item) && ends(line));
+    }
+}
+
+/// `use` statements over several lines become one line.
+fn joined_uses(lines: Vec<(usize, String)>) -> Vec<(usize, String)> {
+    let is_use = |l: &str| l.starts_with("use ") || (l.starts_with("pub") && l.contains(" use "));
+    let mut joined: Vec<(usize, String)> = Vec::new();
+    let mut open = false;
+    for (n, line) in lines {
+        let starts = is_use(line.trim_start());
+        match joined.last_mut() {
+            Some((_, statement)) if open => *statement += line.trim(),
+            _ => joined.push((n, line.clone())),
+        }
+        open = (open || starts) && !line.contains(';');
+    }
+    joined
+}
+
+/// The identifiers that follow `prefix`, also inside `crate::{a, b::{c, d}}`.
 fn names_after(text: &str, prefix: &str) -> Vec<String> {
     let word =
         |s: &str| s.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -117,11 +161,31 @@ fn names_after(text: &str, prefix: &str) -> Vec<String> {
     for (at, _) in text.match_indices(prefix) {
         let rest = &text[at + prefix.len()..];
         match rest.strip_prefix('{') {
-            Some(list) => names.extend(list.split('}').next().unwrap_or("").split(',').map(word)),
+            Some(list) => names.extend(outer_items(list).into_iter().map(word).filter(|w| !w.is_empty())),
             None => names.push(word(rest)),
         }
     }
     names
+}
+
+/// The items of a list in braces, whose opening brace is gone: split at its own commas only.
+fn outer_items(list: &str) -> Vec<&str> {
+    let (mut items, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                items.push(&list[start..at]);
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    items
 }
 
 /// Whether a line names a crate: `krate::` or `use krate;`, not as part of a longer word or path.
@@ -139,9 +203,52 @@ fn mentions(text: &str, krate: &str) -> bool {
 fn the_check_itself_sees_what_it_should() {
     assert_eq!(names_after("use crate::{store, words::time};", "crate::"), ["store", "words"]);
     assert_eq!(names_after("let x = crate::host::Engine::new();", "crate::"), ["host"]);
+    let nested = "pub use crate::{store::{A, ledger::{B, C}}, words::time,};";
+    assert_eq!(names_after(nested, "crate::"), ["store", "words"]);
     assert!(mentions("use sled::Db;", "sled"));
     assert!(mentions("let x = sled::open(p);", "sled"));
     assert!(!mentions("use crate::assembled::x;", "sled"));
     assert!(!mentions("use tokio_rustls::x;", "rustls"));
     assert!(!mentions("crate::store::sled::x", "sled"));
+}
+
+#[test]
+fn what_ships_is_read_to_its_end() {
+    let text = "\
+//! A room.
+#[cfg(test)]
+mod tests;
+use crate::{
+    store::A, // why
+    words,
+};
+impl B {
+    #[cfg(test)]
+    #[must_use]
+    fn only_for_tests() {
+        crate::host::x()
+    }
+    fn b() {}
+}
+#[cfg(test)]
+use crate::cli::{
+    C,
+};
+fn d() {}
+#[cfg(test)]
+pub(super) mod tests {
+    use crate::app;
+}
+";
+    let read = joined_uses(shipped(text));
+    let read: Vec<_> = read.iter().map(|(n, line)| (*n, line.trim())).collect();
+    let expected = [
+        (1, ""),
+        (4, "use crate::{store::A,words,};"),
+        (8, "impl B {"),
+        (14, "fn b() {}"),
+        (15, "}"),
+        (20, "fn d() {}"),
+    ];
+    assert_eq!(read, expected);
 }

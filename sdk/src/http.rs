@@ -31,10 +31,14 @@
 //! assert_eq!(host.calls()[1].json()["text"], "replied");
 //! ```
 //!
-//! # What happened is not sent again
+//! # What happened
+//!
+//! In this version of the daemon every attempt sends its calls again: they are made at least once. What follows
+//! is the contract, and takes effect when the recording of calls is built. The fake host of
+//! [`testing`](crate::testing) keeps to it already, so that a plugin can be written for it now.
 //!
 //! An unsafe call (POST, PUT, PATCH, DELETE) that was answered 2xx *happened*: when the delivery is tried again,
-//! the daemon answers it from the record. It is recognised by its [`key`](Request::key), which must be the same
+//! it is to be answered from the record. It is recognised by its [`key`](Request::key), which must be the same
 //! in every attempt and different for each call of a delivery. Without a key its bytes recognise it: then keep
 //! attempt numbers, clocks and the order of a `HashMap` out of them.
 //!
@@ -305,7 +309,8 @@ impl Request {
     }
 
     /// Names this call within its delivery, whatever its bytes: the same in every attempt, different for each
-    /// call. What happened under a key is never sent again for this delivery.
+    /// call. Once the daemon records calls, what happened under a key is not sent again for this delivery; in
+    /// this version each attempt sends it, and the key is only shown in the history.
     pub fn key(mut self, key: impl Into<String>) -> Request {
         self.key = Some(key.into());
         self

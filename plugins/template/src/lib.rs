@@ -41,7 +41,7 @@ fn handle(event: Event) -> Result<Outcome, Failure> {
     http::post(format!("https://chat.example.com/rooms/{room}/messages"))
         .bearer("token") // the secret's name; its value never gets here
         .json(&json!({ "text": format!("{linkedin_url} replied: {reply}") }))
-        .key("post") // one name for each call: what happened under it is not sent again
+        .key("post") // one name for each call, the same in every attempt; an attempt may still send it again
         .send()? // no answer: tried again
         .ok()?; // 429 and 5xx: tried again; other refusals: rejected
 

@@ -170,7 +170,10 @@ pub enum Error {
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
     #[error("another longshore runs on `{0}`; one daemon a data directory")]
     Locked(PathBuf),
-    #[error("`{segment}` is damaged at byte {offset}: {why}; see `longshore store repair`")]
+    #[error(
+        "`{segment}` is damaged at byte {offset}: {why}; restore the directory from a copy, or move the damaged \
+         segment away and start again, which gives up what it holds"
+    )]
     Damaged { segment: PathBuf, offset: u64, why: String },
     #[error(
         "`{0}` holds a record of kind {1}, which this version does not know; start the newer longshore again"
