@@ -22,7 +22,7 @@ impl Plugin {
     }
 
     /// One attempt. Tests rather call [`Host::deliver`](crate::testing::Host::deliver), which also does what
-    /// the daemon does around it: writes of a failed attempt are dropped, calls that happened are remembered.
+    /// the contract says of it: writes of a failed attempt are dropped, calls that happened are remembered.
     ///
     /// # Errors
     /// What the plugin's function returned.

@@ -1,7 +1,8 @@
 //! crm-sync: keeps a HubSpot contact for each lead, and writes each reply as a note on it.
 //!
-//! The line: find the lead's key, upsert its contact, write the note. An upsert may be repeated without harm; the
-//! note is made once, by the record of the calls that happened. What HubSpot's answers mean is in [`hubspot`].
+//! The line: find the lead's key, upsert its contact, write the note. An upsert may be repeated without harm. The
+//! note comes last, so that only an answer that was lost repeats it; once the daemon records calls, nothing does.
+//! What HubSpot's answers mean is in [`hubspot`].
 //!
 //! Not here: anything about SendPilot. Where a value is in the event is a JSON pointer in the settings.
 

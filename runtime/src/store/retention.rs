@@ -48,7 +48,7 @@ async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error>
                 delivery: id.clone(),
                 status: Status::Dead,
                 at: now,
-                reason: format!("{status} for longer than store.retain.open_max_age"),
+                reason: format!("{status} for longer than store.open_max_age"),
             })
         })
         .await?;

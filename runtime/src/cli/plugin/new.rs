@@ -22,7 +22,7 @@ const FILES: [(&str, &str); 4] = [
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  longshore plugin new reply-notify && cd reply-notify && cargo test")]
+  longshore plugin new reply-notify --sdk-path sdk && cd reply-notify && cargo test")]
 pub(in crate::cli) struct New {
     /// Its name, which becomes the folder's: a-z, 0-9 and `-`.
     #[arg(value_name = "NAME", value_parser = crate_name)]

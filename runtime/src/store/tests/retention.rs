@@ -228,7 +228,7 @@ async fn nothing_waits_longer_than_its_age_allows() {
     assert_eq!(ledger.retain(later).await.unwrap().deliveries_dead, 2);
     let row = ledger.delivery(&ids[0]).await.unwrap().unwrap().row;
     assert_eq!(row.status, Status::Dead);
-    assert_eq!(row.message.as_deref(), Some("open for longer than store.retain.open_max_age"));
+    assert_eq!(row.message.as_deref(), Some("open for longer than store.open_max_age"));
     let open = due(&ledger, later).await;
     assert_eq!(open.len(), 1);
     assert_eq!(open[0].id, ids[2], "the operator's retry gave it a fresh time");
