@@ -69,6 +69,13 @@ pub const BODIES_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4096;
 /// `server.max_requests`: requests between their headers and their answer.
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 1024;
+/// One address has at most one of this many parts of the connections, of the requests and of the body bytes, so
+/// that no single stranger can turn the genuine senders away.
+pub const ADDRESS_SHARE_PARTS: usize = 4;
+/// And at least this many connections and requests, where there are that many: a small cap is not for one address.
+pub const ADDRESS_SHARE_MIN: usize = 16;
+/// The smallest network that anybody is given in IPv6 (RFC 6177): one address, as far as shares go.
+pub const IPV6_NETWORK_BITS: u32 = 64;
 /// From a request's first byte to the end of its headers; also what a new connection has for its first byte.
 pub const HEADER_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// From the end of the headers to the end of the body. `ANSWER_TIMEOUT` less `ACCEPT_TIME_MIN` cuts it short.
@@ -93,8 +100,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
 pub const HEADERS_BYTES_MAX: usize = 32 * KIB;
 /// hyper's own default for HTTP/1, which is quicker than a number of ours; a test holds the two together.
 pub const HEADERS_MAX: usize = 100;
-/// HTTP/2: requests at once on one connection.
-pub const H2_STREAMS_MAX: u32 = 128;
+/// HTTP/2: requests at once on one connection. A sender that has more of them waits, or opens another.
+pub const H2_STREAMS_MAX: u32 = 32;
 /// HTTP/2: what a sender may send of one body before we read it. At 50 ms away that is 5 MiB/s.
 pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * KIB as u32;
 /// HTTP/2: the same, over all bodies of a connection.
