@@ -33,10 +33,11 @@ pub const CERTIFICATE_ENDS_SOON: Duration = days(14);
 pub const BODY_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=BODIES_IN_FLIGHT_BYTES_MAX as u64;
 pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=65_536;
 pub const REQUESTS_RANGE: RangeInclusive<u64> = 1..=65_536;
-/// More has no effect: an answer is due within `ANSWER_TIMEOUT` of the first byte.
+/// More has no effect: an answer is due within `ANSWER_TIMEOUT` of the first byte, and `ACCEPT_TIME_MIN` of it is
+/// the journal's. So it is for the body.
 pub const HEADER_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(8);
-pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=ANSWER_TIMEOUT;
+pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(8);
 pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
 pub const RETAIN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=days(3650);
 /// Below four segments the retention would have nothing that it could drop.
@@ -67,6 +68,9 @@ pub const BODY_BYTES_MAX_DEFAULT: usize = 5 * MIB;
 pub const BODIES_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 /// `server.max_connections`. 1,024 is also the usual soft limit of file descriptors, which `run` raises.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4096;
+/// Connections leave this many of the files that the process may open to the journal, the index, compiled plugins,
+/// and connections of handlers; where it may open fewer than twice as many, half of them.
+pub const FILES_RESERVE: usize = 512;
 /// `server.max_requests`: requests between their headers and their answer.
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 1024;
 /// One address has at most one of this many parts of the connections, of the requests and of the body bytes, so
