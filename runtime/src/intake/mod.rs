@@ -31,6 +31,7 @@ use crate::words::time::Millis;
 
 mod budget;
 mod connection;
+mod files;
 mod rate;
 mod read;
 mod receive;
@@ -127,12 +128,13 @@ pub struct Refusal {
 
 impl Intake {
     pub fn new(
-        options: Options,
+        mut options: Options,
         sources: Vec<Source>,
         routes: route::Table,
         ledger: Ledger,
         metrics: Metrics,
     ) -> Arc<Intake> {
+        options.connections_max = files::connections_max(options.connections_max);
         let sources: BTreeMap<Name, Arc<Source>> =
             sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
         let door = |source: &Arc<Source>| Arc::new(Door::new(Arc::clone(source), Instant::now()));

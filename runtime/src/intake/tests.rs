@@ -637,6 +637,15 @@ async fn a_proxy_has_all_the_connections() {
 }
 
 #[tokio::test]
+async fn connections_are_capped_at_what_the_process_may_open() {
+    let many = Options { connections_max: usize::MAX, ..options() };
+    let house = House::open(many, vec![source("sendpilot")]).await;
+    assert_eq!(house.intake.options.connections_max, files::connections_max(usize::MAX));
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
+    house.closed().await;
+}
+
+#[tokio::test]
 async fn a_store_that_closes_is_503_and_the_body_is_not_read() {
     let house = House::plain().await;
     house.ledger.close().await.unwrap();
