@@ -4,7 +4,7 @@
 //! serve       sockets: accept, TLS, drain
 //! connection  one connection's times: slow headers, idle, stalled, lingering
 //! receive     the straight line: read, verify, identify, route, accept, answer
-//! read        the exact bytes and headers, capped; budget and rate bound them
+//! read        the exact bytes and headers, capped; budget, share and rate bound them
 //! refusal     the table of everything that is not a 200; remembered keeps the last of them
 //! tls         the certificate, read again when it changes
 //! ```
@@ -31,12 +31,14 @@ use crate::words::time::Millis;
 
 mod budget;
 mod connection;
+mod files;
 mod rate;
 mod read;
 mod receive;
 mod refusal;
 mod remembered;
 mod serve;
+mod share;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -44,6 +46,7 @@ pub mod tls;
 use budget::Bodies;
 use receive::Door;
 use remembered::Remembered;
+use share::{Shares, share_of};
 
 /// What the door needs of the configuration.
 #[derive(Clone, Debug)]
@@ -100,6 +103,14 @@ pub struct Intake {
     connections: Arc<Semaphore>,
     requests: Semaphore,
     bodies: Bodies,
+    shares: AddressShares,
+}
+
+/// What one address may hold of the three above.
+struct AddressShares {
+    connections: Shares,
+    requests: Shares,
+    body_bytes: Shares,
 }
 
 /// One refused request, for `sources show`.
@@ -117,12 +128,13 @@ pub struct Refusal {
 
 impl Intake {
     pub fn new(
-        options: Options,
+        mut options: Options,
         sources: Vec<Source>,
         routes: route::Table,
         ledger: Ledger,
         metrics: Metrics,
     ) -> Arc<Intake> {
+        options.connections_max = files::connections_max(options.connections_max);
         let sources: BTreeMap<Name, Arc<Source>> =
             sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
         let door = |source: &Arc<Source>| Arc::new(Door::new(Arc::clone(source), Instant::now()));
@@ -131,6 +143,7 @@ impl Intake {
             connections: Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS))),
             requests: Semaphore::new(options.requests_max.min(Semaphore::MAX_PERMITS)),
             bodies: Bodies::new(BODIES_IN_FLIGHT_BYTES_MAX),
+            shares: AddressShares::new(&options),
             elsewhere: Remembered::default(),
             options,
             sources,
@@ -177,6 +190,17 @@ impl Intake {
         let (enabled, disabled): (Vec<_>, Vec<_>) = self.doors.values().partition(|door| door.source.enabled);
         let doors = disabled.into_iter().chain(enabled);
         doors.map(|door| (door.source.path.as_str(), door)).collect()
+    }
+}
+
+impl AddressShares {
+    fn new(options: &Options) -> AddressShares {
+        AddressShares {
+            connections: Shares::new(share_of(options.connections_max)),
+            requests: Shares::new(share_of(options.requests_max)),
+            // A body of the largest size always fits.
+            body_bytes: Shares::new(share_of(BODIES_IN_FLIGHT_BYTES_MAX).max(options.body_bytes_max)),
+        }
     }
 }
 

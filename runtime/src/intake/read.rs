@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 
 use super::budget::Bodies;
 use super::refusal::Refused;
+use super::share::{Over, Share};
 use crate::verify;
 use crate::words::time::Millis;
 
@@ -71,13 +72,14 @@ fn latin1(value: &HeaderValue) -> String {
     }
 }
 
-/// Reads a body of at most `bytes_max` into the budget. A `content-length` over the cap is refused without
+/// Reads a body of at most `bytes_max` into the budget and its address's share. A `content-length` over the cap is refused without
 /// reading; one that lies is caught by counting.
 pub(super) async fn body(
     headers: &HeaderMap,
     mut body: Body,
     bytes_max: usize,
     bodies: &Bodies,
+    share: &mut Share,
 ) -> Result<Bytes, Refused> {
     let too_large = || Refused::TooLarge { bytes_max };
     if claimed_bytes(headers).is_some_and(|claimed| claimed > bytes_max as u64) {
@@ -91,6 +93,7 @@ pub(super) async fn body(
         if gathering.len() + chunk.len() > bytes_max {
             return Err(too_large());
         }
+        share.take(chunk.len()).map_err(|Over| Refused::Share { max: share.max(), what: "body bytes" })?;
         gathering.push(chunk).map_err(|_| Refused::Bodies(bodies.bytes_max()))?;
     }
     Ok(gathering.finish())
@@ -122,6 +125,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intake::share::Shares;
     use std::collections::VecDeque;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -168,8 +172,12 @@ mod tests {
         Body::new(Chunks { left: chunks.iter().copied().collect(), breaks })
     }
 
+    fn share(max: usize) -> Share {
+        Shares::new(max).of("192.0.2.1".parse().unwrap())
+    }
+
     async fn reason(headers: &HeaderMap, sent: Body, bytes_max: usize, bodies: &Bodies) -> &'static str {
-        body(headers, sent, bytes_max, bodies).await.unwrap_err().row().reason
+        body(headers, sent, bytes_max, bodies, &mut share(100)).await.unwrap_err().row().reason
     }
 
     #[tokio::test]
@@ -177,7 +185,7 @@ mod tests {
         let bodies = Bodies::new(100);
         let none = HeaderMap::new();
         let sent = || chunks(&[b"0123", b"4567"], false);
-        assert_eq!(body(&none, sent(), 8, &bodies).await.unwrap(), "01234567");
+        assert_eq!(body(&none, sent(), 8, &bodies, &mut share(100)).await.unwrap(), "01234567");
         assert_eq!(reason(&none, sent(), 7, &bodies).await, "too-large");
         assert_eq!(bodies.in_flight(), 0);
     }
@@ -195,6 +203,18 @@ mod tests {
         let none = HeaderMap::new();
         assert_eq!(reason(&none, chunks(&[b"0123"], true), 8, &bodies).await, "malformed-request");
         assert_eq!(reason(&none, chunks(&[b"0123", b"456"], false), 8, &bodies).await, "bodies-in-flight");
+        assert_eq!(bodies.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_address_s_share_is_refused_though_there_is_room() {
+        let bodies = Bodies::new(100);
+        let none = HeaderMap::new();
+        let mut share = share(6);
+        let sent = || chunks(&[b"0123", b"45"], false);
+        assert_eq!(body(&none, sent(), 8, &bodies, &mut share).await.unwrap(), "012345");
+        let refused = body(&none, sent(), 8, &bodies, &mut share).await.unwrap_err();
+        assert_eq!((refused.row().status, refused.row().reason), (503, "too-much-from-one-address"));
         assert_eq!(bodies.in_flight(), 0);
     }
 

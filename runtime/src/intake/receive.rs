@@ -22,6 +22,7 @@ use super::rate::Bucket;
 use super::read::{self, Read, client_address};
 use super::refusal::{Refused, shown};
 use super::remembered::Remembered;
+use super::share::{Over, Share};
 use super::{Intake, Refusal, Source};
 use crate::metrics::{ByReason, BySource, Metrics};
 use crate::store::{Accept, NewDelivery, NewEvent, Receipt};
@@ -46,6 +47,12 @@ pub(super) struct Door {
 pub(super) struct Connection {
     pub(super) peer: IpAddr,
     pub(super) pulse: Arc<Pulse>,
+}
+
+/// What a request holds of its address's shares, until its signature is found good.
+struct Stranger {
+    _request: Share,
+    body_bytes: Share,
 }
 
 #[derive(Clone)]
@@ -77,7 +84,7 @@ async fn webhook(
     let arrived = Instant::now();
     let version = request.version();
     let address = client_address(request.headers(), connection.peer, intake.options.behind_proxy);
-    let answer = intake.handle(&door, begun.first_byte_at, request).await;
+    let answer = intake.handle(&door, begun.first_byte_at, address, request).await;
     let _answer = debug_span!("answer", source = %door.source.name).entered();
     let response = match answer {
         Ok(receipt) => door.accepted(&receipt, &intake.metrics),
@@ -114,25 +121,35 @@ impl Intake {
         &self,
         door: &Door,
         first_byte_at: Instant,
+        address: IpAddr,
         request: Request,
     ) -> Result<Receipt, Refused> {
         let (head, body) = request.into_parts();
         door.admits(&head)?;
         let _room = self.requests.try_acquire().map_err(|_| Refused::Requests(self.options.requests_max))?;
+        let mut stranger = self.stranger(address)?;
         if let Some(refusing) = self.ledger.refusing() {
             return Err(refusing.into());
         }
         let answer_by = first_byte_at + ANSWER_TIMEOUT;
         let read = self
-            .read(head, body, answer_by)
+            .read(head, body, answer_by, &mut stranger)
             .instrument(debug_span!("read", source = %door.source.name))
             .await?;
-        in_time(answer_by, self.receive(door, read)).await
+        in_time(answer_by, self.receive(door, read, stranger)).await
+    }
+
+    fn stranger(&self, address: IpAddr) -> Result<Stranger, Refused> {
+        let shares = &self.shares;
+        let mut request = shares.requests.of(address);
+        request.take(1).map_err(|Over| Refused::Share { max: request.max(), what: "requests" })?;
+        Ok(Stranger { _request: request, body_bytes: shares.body_bytes.of(address) })
     }
 
     /// The straight line. A receipt is the ledger's word that the event is on disk.
-    async fn receive(&self, door: &Door, read: Read) -> Result<Receipt, Refused> {
+    async fn receive(&self, door: &Door, read: Read, stranger: Stranger) -> Result<Receipt, Refused> {
         let verified = door.verify(&read)?;
+        drop(stranger);
         door.spend()?;
         let identity = door.identify(&verified, &read);
         let deliveries = self.route(door, &identity);
@@ -148,12 +165,19 @@ impl Intake {
             .await
     }
 
-    async fn read(&self, head: request::Parts, body: Body, answer_by: Instant) -> Result<Read, Refused> {
+    async fn read(
+        &self,
+        head: request::Parts,
+        body: Body,
+        answer_by: Instant,
+        stranger: &mut Stranger,
+    ) -> Result<Read, Refused> {
         let received_at = Millis::now();
         let now = Instant::now();
         let time_left = (answer_by - ACCEPT_TIME_MIN).saturating_duration_since(now);
         let time = self.options.body_timeout.min(time_left);
-        let reading = read::body(&head.headers, body, self.options.body_bytes_max, &self.bodies);
+        let bytes_max = self.options.body_bytes_max;
+        let reading = read::body(&head.headers, body, bytes_max, &self.bodies, &mut stranger.body_bytes);
         let body = timeout_at(now + time, reading).await.map_err(|_| Refused::SlowBody(time))??;
         Ok(Read {
             method: head.method,

@@ -43,12 +43,22 @@ pub(super) enum Refused {
     Requests(usize),
     #[error("bodies in flight fill their {0} bytes; senders come back, or send smaller bodies")]
     Bodies(usize),
+    #[error(
+        "one address has {max} {what} in flight that no signature vouches for yet; where it is a proxy of yours \
+         type `behind_proxy: true` and see that it sends `X-Forwarded-For`, else stop it in the firewall"
+    )]
+    Share { max: usize, what: &'static str },
     #[error("{0}")]
     Store(#[from] store::Refused),
     #[error("the journal did not answer within {} s; see whether the disk is stuck", ANSWER_TIMEOUT.as_secs())]
     NoAnswer,
     #[error("{0} connections are open already; raise `server.max_connections` if the machine can carry more")]
     Connections(usize),
+    #[error(
+        "one address has {0} connections open; where it is a proxy of yours type `behind_proxy: true`, else stop it \
+         in the firewall, or raise `server.max_connections`"
+    )]
+    ConnectionsShare(usize),
     #[error("the TLS handshake failed: {0}")]
     Handshake(String),
 }
@@ -94,6 +104,7 @@ impl Refused {
             Refused::Rate { .. } => row(429, "rate", "rate"),
             Refused::Requests(_) => row(503, "busy", "requests-in-flight"),
             Refused::Bodies(_) => row(503, "busy", "bodies-in-flight"),
+            Refused::Share { .. } => row(503, "busy", "too-much-from-one-address"),
             Refused::Store(Store::Busy) => row(503, "busy", "journal-queue"),
             Refused::Store(Store::DiskFull { .. }) => row(503, "unavailable", "disk-full"),
             Refused::Store(Store::SizeCap) => row(503, "unavailable", "size-cap"),
@@ -102,6 +113,7 @@ impl Refused {
             Refused::Store(Store::Closing) => row(503, "unavailable", "closing"),
             Refused::NoAnswer => row(503, "unavailable", "no-answer"),
             Refused::Connections(_) => row(0, "", "connections"),
+            Refused::ConnectionsShare(_) => row(0, "", "connections-from-one-address"),
             Refused::Handshake(_) => noise(0, "", "tls-handshake"),
         }
     }
@@ -210,6 +222,7 @@ mod tests {
             },
             Refused::Requests(1024),
             Refused::Bodies(67_108_864),
+            Refused::Share { max: 256, what: "requests" },
             Refused::Store(Store::Busy),
             Refused::Store(Store::DiskFull { free_bytes: 1, reserve_bytes: 2 }),
             Refused::Store(Store::SizeCap),
@@ -218,6 +231,7 @@ mod tests {
             Refused::Store(Store::Closing),
             Refused::NoAnswer,
             Refused::Connections(4096),
+            Refused::ConnectionsShare(1024),
             Refused::Handshake("the client spoke plain HTTP".into()),
         ]
     }
@@ -240,6 +254,7 @@ mod tests {
             "429 rate rate",
             "503 busy requests-in-flight",
             "503 busy bodies-in-flight",
+            "503 busy too-much-from-one-address",
             "503 busy journal-queue",
             "503 unavailable disk-full",
             "503 unavailable size-cap",
@@ -248,6 +263,7 @@ mod tests {
             "503 unavailable closing",
             "503 unavailable no-answer",
             "0  connections",
+            "0  connections-from-one-address",
             "0  tls-handshake",
         ];
         let rows: Vec<String> = every_refusal()

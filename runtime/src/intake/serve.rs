@@ -1,6 +1,6 @@
 //! Serve: sockets. Takes connections up to a cap, and at the end drains them.
 //!
-//! A connection over the cap is closed at once: a sender that is turned away tries again, one that hangs does not.
+//! A connection over the cap, or over its address's share of it, is closed at once: a sender that is turned away tries again, one that hangs does not.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 use super::connection::{self, Pulse, Times};
 use super::receive::{self, Connection};
 use super::refusal::Refused;
+use super::share::Share;
 use super::tls::Acceptor;
 use super::{Error, Intake, Tls};
 use crate::words::limits::{ACCEPT_PAUSE, REFUSAL_LOG_WINDOW, TLS_HANDSHAKE_TIMEOUT};
@@ -105,12 +106,22 @@ impl Server {
             let refused = Refused::Connections(self.intake.options.connections_max);
             return self.intake.note(None, &refused, peer.ip());
         };
+        let mut share = self.intake.shares.connections.of(peer.ip());
+        // Behind a proxy every connection is the proxy's.
+        if !self.intake.options.behind_proxy && share.take(1).is_err() {
+            return self.intake.note(None, &Refused::ConnectionsShare(share.max()), peer.ip());
+        }
         // Answers are small and whole: there is nothing to wait for. Where it fails, they are only later.
         let _ = stream.set_nodelay(true);
-        self.connections.spawn(Arc::clone(self).handle(stream, peer, room));
+        self.connections.spawn(Arc::clone(self).handle(stream, peer, (room, share)));
     }
 
-    async fn handle(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _room: OwnedSemaphorePermit) {
+    async fn handle(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        _room: (OwnedSemaphorePermit, Share),
+    ) {
         // Children of the tokens: connections do not share one lock.
         let drained = self.drained.child_token();
         let served = async {

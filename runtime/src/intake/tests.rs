@@ -135,6 +135,14 @@ impl House {
         self.post(PATH, &event.signed(), event.body.as_bytes()).await
     }
 
+    /// Sends from another address of loopback.
+    async fn post_from(&self, address: &str, event: &Event) -> Answer {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
+        talk(stream, &request("POST", PATH, &event.signed(), event.body.as_bytes())).await
+    }
+
     async fn events(&self) -> Vec<EventRow> {
         self.ledger.events(EventFilter { limit: 100, ..Default::default() }).await.unwrap().rows
     }
@@ -486,6 +494,154 @@ async fn a_connection_over_the_cap_is_closed() {
     house.until(|house| house.intake.in_flight().connections == 0).await;
     assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
     assert_eq!(house.reasons_elsewhere(), ["connections"]);
+    house.closed().await;
+}
+
+// === what one address may hold ===
+
+fn from(address: &str) -> (String, String) {
+    ("x-forwarded-for".to_owned(), address.to_owned())
+}
+
+fn forwarded(event: &Event, address: &str) -> Vec<u8> {
+    let headers = [event.signed(), vec![from(address)]].concat();
+    request("POST", PATH, &headers, event.body.as_bytes())
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_requests_of_the_others() {
+    let house = House::open(Options { behind_proxy: true, ..options() }, vec![source("sendpilot")]).await;
+    let share = share_of(house.intake.options.requests_max);
+    let mut held = Vec::new();
+    for host in 1..=share {
+        let mut stream = house.tcp().await;
+        let unfinished = request("POST", PATH, &[from(&format!("2001:db8::{host:x}"))], b"x");
+        stream.write_all(&unfinished[..unfinished.len() - 1]).await.unwrap();
+        held.push(stream);
+    }
+    house.until(|house| house.intake.in_flight().requests == share).await;
+    let event = event("evt_1");
+    let answer = house.raw(&forwarded(&event, "2001:db8::ffff")).await;
+    assert_eq!(answer.told(), (503, r#"{"error":"busy"}"#));
+    assert_eq!(answer.headers["retry-after"], "5");
+    assert_eq!(house.raw(&forwarded(&event, "2001:db8:0:1::1")).await.told(), ACCEPTED);
+    assert_eq!(house.reasons("sendpilot"), ["too-much-from-one-address"]);
+    let last = &house.intake.refusals(&Name::new("sendpilot").unwrap())[0];
+    assert!(last.detail.contains("16 requests") && last.detail.contains("`behind_proxy: true`"));
+    held.pop();
+    house.until(|house| house.intake.in_flight().requests == share - 1).await;
+    assert_eq!(house.raw(&forwarded(&event, "2001:db8::ffff")).await.told(), ACCEPTED);
+    drop(held);
+    house.closed().await;
+}
+
+/// A body that never comes.
+struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn streams_of_http_2_are_one_address_too() {
+    let house = House::plain().await;
+    let share = share_of(house.intake.options.requests_max);
+    let stream = TokioIo::new(house.tcp().await);
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let client = tokio::spawn(connection);
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..share {
+        let mut sender = sender.clone();
+        let request = Request::post(format!("http://localhost{PATH}")).body(Never).unwrap();
+        senders.spawn(async move { sender.send_request(request).await });
+    }
+    house.until(|house| house.intake.in_flight().requests == share).await;
+    assert_eq!(house.send(&event("evt_1")).await.told(), (503, r#"{"error":"busy"}"#));
+    assert_eq!(house.reasons("sendpilot"), ["too-much-from-one-address"]);
+    assert_eq!(house.post_from("127.0.0.2", &event("evt_2")).await.told(), ACCEPTED);
+    senders.shutdown().await;
+    drop(sender);
+    client.await.unwrap().unwrap();
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_body_bytes_of_the_others() {
+    let max = 5 << 20;
+    let house = House::open(Options { body_bytes_max: max, ..options() }, vec![source("sendpilot")]).await;
+    let unfinished = request("POST", PATH, &[], &vec![b'x'; max]);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = house.tcp().await;
+        stream.write_all(&unfinished[..unfinished.len() - 1]).await.unwrap();
+        held.push(stream);
+    }
+    house.until(|house| house.intake.in_flight().body_bytes == 3 * (max - 1)).await;
+    let answer = house.post(PATH, &[], &vec![b'x'; 2 << 20]).await;
+    assert_eq!(answer.told(), (503, r#"{"error":"busy"}"#));
+    assert_eq!(house.reasons("sendpilot"), ["too-much-from-one-address"]);
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
+    drop(held);
+    house.until(|house| house.intake.in_flight().body_bytes == 0).await;
+    assert_eq!(house.post(PATH, &[], &vec![b'x'; max]).await.told(), UNAUTHORIZED);
+    house.closed().await;
+}
+
+#[test]
+fn the_largest_body_fits_into_a_share() {
+    let all = Options { body_bytes_max: BODIES_IN_FLIGHT_BYTES_MAX, ..options() };
+    assert_eq!(AddressShares::new(&all).body_bytes.max(), BODIES_IN_FLIGHT_BYTES_MAX);
+    assert_eq!(AddressShares::new(&options()).body_bytes.max(), BODIES_IN_FLIGHT_BYTES_MAX / 4);
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_connections_of_the_others() {
+    let house = House::plain().await;
+    let share = share_of(house.intake.options.connections_max);
+    let mut idle = Vec::new();
+    for _ in 0..share {
+        idle.push(house.tcp().await);
+    }
+    house.until(|house| house.intake.in_flight().connections == share).await;
+    let read = house.tcp().await.read(&mut [0; 10]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    assert_eq!(house.post_from("127.0.0.2", &event("evt_1")).await.told(), ACCEPTED);
+    assert_eq!(house.reasons_elsewhere(), ["connections-from-one-address"]);
+    drop(idle);
+    house.until(|house| house.intake.in_flight().connections == 0).await;
+    assert_eq!(house.send(&event("evt_2")).await.told(), ACCEPTED);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_proxy_has_all_the_connections() {
+    let house = House::open(Options { behind_proxy: true, ..options() }, vec![source("sendpilot")]).await;
+    let mut idle = Vec::new();
+    for _ in 1..house.intake.options.connections_max {
+        idle.push(house.tcp().await);
+    }
+    house.until(|house| house.intake.in_flight().connections == idle.len()).await;
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
+    assert!(house.reasons_elsewhere().is_empty());
+    drop(idle);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn connections_are_capped_at_what_the_process_may_open() {
+    let many = Options { connections_max: usize::MAX, ..options() };
+    let house = House::open(many, vec![source("sendpilot")]).await;
+    assert_eq!(house.intake.options.connections_max, files::connections_max(usize::MAX));
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
     house.closed().await;
 }
 

@@ -33,10 +33,11 @@ pub const CERTIFICATE_ENDS_SOON: Duration = days(14);
 pub const BODY_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=BODIES_IN_FLIGHT_BYTES_MAX as u64;
 pub const CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=65_536;
 pub const REQUESTS_RANGE: RangeInclusive<u64> = 1..=65_536;
-/// More has no effect: an answer is due within `ANSWER_TIMEOUT` of the first byte.
+/// More has no effect: an answer is due within `ANSWER_TIMEOUT` of the first byte, and `ACCEPT_TIME_MIN` of it is
+/// the journal's. So it is for the body.
 pub const HEADER_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(8);
-pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=ANSWER_TIMEOUT;
+pub const BODY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(8);
 pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
 pub const RETAIN_AGE_RANGE: RangeInclusive<Duration> = Duration::from_secs(3600)..=days(3650);
 /// Below four segments the retention would have nothing that it could drop.
@@ -67,8 +68,18 @@ pub const BODY_BYTES_MAX_DEFAULT: usize = 5 * MIB;
 pub const BODIES_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
 /// `server.max_connections`. 1,024 is also the usual soft limit of file descriptors, which `run` raises.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4096;
+/// Connections leave this many of the files that the process may open to the journal, the index, compiled plugins,
+/// and connections of handlers; where it may open fewer than twice as many, half of them.
+pub const FILES_RESERVE: usize = 512;
 /// `server.max_requests`: requests between their headers and their answer.
 pub const REQUESTS_IN_FLIGHT_MAX_DEFAULT: usize = 1024;
+/// One address has at most one of this many parts of the connections, of the requests and of the body bytes, so
+/// that no single stranger can turn the genuine senders away.
+pub const ADDRESS_SHARE_PARTS: usize = 4;
+/// And at least this many connections and requests, where there are that many: a small cap is not for one address.
+pub const ADDRESS_SHARE_MIN: usize = 16;
+/// The smallest network that anybody is given in IPv6 (RFC 6177): one address, as far as shares go.
+pub const IPV6_NETWORK_BITS: u32 = 64;
 /// From a request's first byte to the end of its headers; also what a new connection has for its first byte.
 pub const HEADER_READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// From the end of the headers to the end of the body. `ANSWER_TIMEOUT` less `ACCEPT_TIME_MIN` cuts it short.
@@ -93,8 +104,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
 pub const HEADERS_BYTES_MAX: usize = 32 * KIB;
 /// hyper's own default for HTTP/1, which is quicker than a number of ours; a test holds the two together.
 pub const HEADERS_MAX: usize = 100;
-/// HTTP/2: requests at once on one connection.
-pub const H2_STREAMS_MAX: u32 = 128;
+/// HTTP/2: requests at once on one connection. A sender that has more of them waits, or opens another.
+pub const H2_STREAMS_MAX: u32 = 32;
 /// HTTP/2: what a sender may send of one body before we read it. At 50 ms away that is 5 MiB/s.
 pub const H2_STREAM_WINDOW_BYTES: u32 = 256 * KIB as u32;
 /// HTTP/2: the same, over all bodies of a connection.
