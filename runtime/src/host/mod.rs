@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::words::attempt::{CallRecord, LogLine, Outcome};
+use crate::words::attempt::{CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
 use crate::words::secret::Secret;
@@ -259,6 +259,13 @@ pub struct Called {
     pub memory_bytes: u64,
     /// What it read from and wants written to the shelf. Empty unless the outcome is done or skipped.
     pub shelf: ShelfTxn,
+}
+
+impl Called {
+    /// No instance was free: the handler did not run, so that this attempt says nothing about the delivery.
+    pub fn was_not_begun(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed { kind: ErrorKind::Host, after_ms: Some(_), .. })
+    }
 }
 
 /// Where `state` reads from. Two bodies: the ledger's (in dispatch) and one in memory for `plugin run`.

@@ -144,6 +144,8 @@ fn an_instance_is_waited_for_and_given_back() {
         let (kind, blame, reason, _) = failure(&called);
         assert_eq!((kind, blame), (ErrorKind::Host, Blame::Host));
         assert!(reason.starts_with("no instance was free within 300 ms"), "{reason}");
+        assert!(called.was_not_begun());
+        assert!(matches!(called.outcome, Outcome::Failed { permanent: false, after_ms: Some(1000), .. }));
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled());
         let called = call(&with("noop", Duration::from_secs(60))).await;
