@@ -221,7 +221,7 @@ impl Session {
             recorded: false,
             status,
             headers: self.headers(&headers),
-            body: self.grant.mask.bytes(body),
+            body: if is_cut { self.grant.mask.beginning(body) } else { self.grant.mask.bytes(body) },
         })
     }
 

@@ -182,6 +182,26 @@ fn a_secret_is_sent_and_never_seen() {
 }
 
 #[test]
+fn a_secret_across_the_cap_of_an_error_page_is_not_seen_in_part() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let setup = |cap: usize| {
+            Setup::new("credential")
+                .calling(&origin, "/echo-error")
+                .secret("token", SECRET, &[&origin])
+                .limits(|l| l.response_bytes = cap)
+        };
+        setup(limits::HTTP_RESPONSE_BYTES_MAX).call().await;
+        let page = seen.all().pop().unwrap();
+        let start = page.find(SECRET).unwrap();
+        for cap in start..=start + SECRET.len() {
+            let called = setup(cap).call().await;
+            assert!(!note(&called).contains("Bearer s3"), "{cap}: {}", note(&called));
+        }
+    });
+}
+
+#[test]
 fn a_secret_url_is_called_and_never_seen() {
     on_guests(async {
         let (origin, seen) = server().await;

@@ -232,6 +232,7 @@ async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Full<
                 .body(Full::new(text.into()))
         }
         "/redirect" => response.status(302).header("location", "/echo").body(Full::default()),
+        "/echo-error" => response.status(500).body(Full::new(text.into())),
         "/large" => response.body(large()),
         "/large-error" => response.status(500).body(large()),
         "/gzip" => response.header("content-encoding", "gzip").body(Full::new("gzipped".into())),
