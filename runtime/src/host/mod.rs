@@ -211,7 +211,19 @@ impl Handler {
     /// Runs one attempt to its end, always within its timeout, counted from when an instance is free; for that it
     /// waits no longer than the timeout again. Must run on the guests' runtime (`runtime`).
     pub async fn call(&self, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
-        call::run(&self.inner, event, shelf, wire).await
+        self.call_until(event, shelf, wire, std::future::pending()).await
+    }
+
+    /// As `call`, and ended when `stop` is: then the outcome is `Interrupted`, and with it comes what was recorded
+    /// up to then. A call without an answer is among it, as perhaps sent.
+    pub async fn call_until(
+        &self,
+        event: Event,
+        shelf: Arc<dyn Shelf>,
+        wire: Wire,
+        stop: impl Future<Output = ()>,
+    ) -> Called {
+        call::run(&self.inner, event, shelf, wire, stop).await
     }
 
     /// The floor that `call` is measured against in `cargo xtask bench`: a fresh instance of the same component

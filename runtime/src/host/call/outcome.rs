@@ -101,6 +101,12 @@ pub(super) fn no_instance(waited: Duration) -> Outcome {
     ))
 }
 
+pub(super) fn interrupted() -> Outcome {
+    let reason = "the daemon was stopped during this attempt".to_owned();
+    Failure { kind: ErrorKind::Interrupted, blame: Blame::Host, reason, permanent: false }
+        .into_outcome(Some(0))
+}
+
 pub(super) fn overran(budget: Duration) -> Outcome {
     let ms = (budget + limits::CALL_OVERRUN_MAX).as_millis();
     host_failed(format!("the call did not end within {ms} ms, though it was told to"))
@@ -255,7 +261,7 @@ mod tests {
 
     fn trace(cause: Cause) -> Trace {
         let trace = Trace::new(Name::new("h").unwrap(), Arc::default());
-        trace.cause(cause);
+        trace.shelf_ended(Some(cause));
         trace
     }
 

@@ -197,7 +197,7 @@ impl Session {
         };
         let response =
             answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer));
-        self.trace.cause(Cause::of_call(status, response.as_ref().err()));
+        self.trace.call_ended(number, Cause::of_call(status, response.as_ref().err()));
         self.trace.edit_call(number, |record| {
             record.status = status;
             record.error = response.as_ref().err().map(Error::to_string);
@@ -255,17 +255,18 @@ impl Credential {
 }
 
 impl Cause {
-    /// What this call says about a failure that follows it.
-    fn of_call(status: Option<u16>, error: Option<&Error>) -> Cause {
+    /// What this call says about a failure that follows it; None: it went well.
+    fn of_call(status: Option<u16>, error: Option<&Error>) -> Option<Cause> {
         match error {
-            Some(Error::Denied(why)) => Cause::Denied(why.clone()),
-            Some(Error::Unavailable(_)) => Cause::Host,
+            Some(Error::Denied(why)) => Some(Cause::Denied(why.clone())),
+            Some(Error::Unavailable(_)) => Some(Cause::Host),
             Some(Error::Dns(_) | Error::Connect(_) | Error::Tls(_) | Error::Timeout | Error::Protocol(_)) => {
-                Cause::Remote
+                Some(Cause::Remote)
             }
-            Some(_) => Cause::Plugin,
-            None if status.is_some_and(|s| s >= 500 || [408, 425, 429].contains(&s)) => Cause::Remote,
-            None => Cause::Plugin,
+            Some(_) => Some(Cause::Plugin),
+            None if status.is_some_and(|s| s >= 500 || [408, 425, 429].contains(&s)) => Some(Cause::Remote),
+            None if status.is_some_and(|s| s >= 400) => Some(Cause::Plugin),
+            None => None,
         }
     }
 }
@@ -281,7 +282,7 @@ fn new_record(number: u32, request: &Request) -> CallRecord {
         key: request.key.as_deref().map(|key| short(key, limits::HTTP_KEY_BYTES_MAX)),
         status: None,
         // What it says if nobody lives to finish it.
-        error: Some("the attempt ended before the answer".into()),
+        error: Some("the attempt ended before the answer; the request was perhaps sent".into()),
         took_ms: 0,
         request_bytes: 0,
         response_bytes: 0,

@@ -279,6 +279,26 @@ fn a_service_that_fails_is_to_blame() {
 }
 
 #[test]
+fn a_failed_call_is_to_blame_until_it_goes_well() {
+    on_guests(async {
+        for (first, next, blame) in [
+            ("/status/500", "/status/200", Blame::Remote),
+            ("/status/200", "/status/500", Blame::Remote),
+            ("/status/200", "/status/200", Blame::Plugin),
+            ("/status/500", "/status/404", Blame::Plugin),
+            ("/fails-once", "/fails-once", Blame::Plugin),
+            ("/status/500", "/status/500", Blame::Remote),
+        ] {
+            let (origin, _) = server().await;
+            let setup = Setup::new("call-next-then-retry")
+                .calling(&origin, first)
+                .setting("next", format!("{origin}{next}"));
+            assert_eq!(failure(&setup.call().await).1, blame, "{first} {next}");
+        }
+    });
+}
+
+#[test]
 fn a_silent_service_leaves_the_handler_a_moment() {
     on_guests(async {
         let (origin, _) = server().await;

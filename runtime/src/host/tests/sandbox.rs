@@ -154,6 +154,60 @@ fn an_instance_is_waited_for_and_given_back() {
 }
 
 #[test]
+fn a_stopped_attempt_tells_what_it_did_up_to_then() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let handler = Setup::new("call-next")
+            .calling(&origin, "/status/200")
+            .setting("next", format!("{origin}/hang"))
+            .bind();
+        let stop = async {
+            while seen.all().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let called = handler.call_until(event(), Arc::new(Memory::default()), Wire::Live, stop).await;
+        let stopped = "the daemon was stopped during this attempt";
+        assert_eq!(failure(&called), (ErrorKind::Interrupted, Blame::Host, stopped, false));
+        assert!(matches!(called.outcome, Outcome::Failed { after_ms: Some(0), .. }));
+        assert!(!called.was_not_begun());
+        let calls: Vec<_> = called.calls.iter().map(|c| (c.status, c.error.as_deref())).collect();
+        let perhaps = "the attempt ended before the answer; the request was perhaps sent";
+        assert_eq!(calls, [(Some(200), None), (None, Some(perhaps))]);
+        assert!(called.memory_bytes > 0 && !called.took.is_zero());
+        assert_eq!(called.logs[0].message, "the first call went through");
+    });
+}
+
+#[test]
+fn a_loop_is_stopped_and_gives_back_its_instance() {
+    on_guests(async {
+        let engine = Engine::new(Options { cache: None, instances_max: 1 }).unwrap();
+        let with = |behaviour: &str| {
+            let mut setup = Setup::new(behaviour);
+            setup.engine = engine.clone();
+            setup.bind()
+        };
+        let live = async {
+            while engine.inner.instances.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let shelf = || Arc::new(Memory::default());
+        let called = with("loop").call_until(event(), shelf(), Wire::Live, live).await;
+        assert_eq!(failure(&called).0, ErrorKind::Interrupted);
+        assert_eq!(engine.inner.instances.available_permits(), 1);
+
+        let held = Arc::clone(&engine.inner.instances).acquire_owned().await.unwrap();
+        let at_once = std::future::ready(());
+        let called = with("noop").call_until(event(), shelf(), Wire::Live, at_once).await;
+        assert_eq!(failure(&called).0, ErrorKind::Interrupted, "also while it waits for an instance");
+        drop(held);
+        assert_eq!(call(&with("noop")).await.outcome, Outcome::Done { note: None });
+    });
+}
+
+#[test]
 fn stdout_and_stderr_become_lines() {
     let called = on_guests(Setup::new("print").call());
     assert_eq!(note(&called), "printed");
@@ -185,6 +239,16 @@ fn memory_is_capped_and_reported() {
         assert_eq!((kind, blame), (ErrorKind::Memory, Blame::Plugin));
         assert!(reason.contains("more than 8 MiB"), "{reason}");
         assert!(called.memory_bytes > 4 << 20 && called.memory_bytes <= 8 << 20, "{}", called.memory_bytes);
+    });
+}
+
+#[test]
+fn a_trap_after_a_growth_that_was_done_without_is_a_trap() {
+    on_guests(async {
+        let called = Setup::new("grow-in-vain-then-trap").call().await;
+        let (kind, blame, reason, _) = failure(&called);
+        assert_eq!((kind, blame), (ErrorKind::Trap, Blame::Plugin), "{reason}");
+        assert!(reason.contains("told to panic after all"), "{reason}");
     });
 }
 
