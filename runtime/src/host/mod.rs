@@ -238,11 +238,19 @@ impl Handler {
 }
 
 /// Whether outbound calls leave the machine: `plugin run` without `--live` sends nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wire {
     Live,
-    /// Every granted call is answered 200 with an empty JSON object.
-    Dry,
+    /// Granted calls are answered with these in turn, the last one again and again; with none of them, each is
+    /// answered 200 with an empty JSON object.
+    Dry(Vec<DryAnswer>),
+}
+
+/// What a call is answered with that is not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DryAnswer {
+    pub status: u16,
+    pub body: Bytes,
 }
 
 /// One event as the contract hands it to a guest.

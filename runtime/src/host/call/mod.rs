@@ -132,7 +132,7 @@ pub(super) async fn bare(handler: &Bound, event: Event) -> Result<(), String> {
     let (engine, grant) = (&handler.engine, &handler.grant);
     let deadline = Instant::now() + grant.limits.timeout;
     let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
-    let state = State::new(Arc::clone(grant), Arc::new(NoShelf), Wire::Dry, deadline, trace);
+    let state = State::new(Arc::clone(grant), Arc::new(NoShelf), Wire::Dry(Vec::new()), deadline, trace);
     let mut store = Store::new(&engine.wasm, state);
     store.set_epoch_deadline(u64::from(u32::MAX));
     match handler.plugin.inner.guest.handle(&mut store, event, grant.limits.timeout).await {
@@ -152,7 +152,8 @@ pub(super) fn describe(engine: &engine::Inner, guest: &Guest) -> Result<Manifest
     let described = runtime.block_on(async {
         let _live = engine.ticker.enter();
         let deadline = Instant::now() + grant.limits.timeout;
-        let state = State::new(Arc::clone(&grant), Arc::new(NoShelf), Wire::Dry, deadline, trace.clone());
+        let state =
+            State::new(Arc::clone(&grant), Arc::new(NoShelf), Wire::Dry(Vec::new()), deadline, trace.clone());
         let mut store = new_store(&engine.wasm, state);
         let described = timeout_at(deadline, guest.describe(&mut store)).await;
         (described, store.into_data().budget.hit)

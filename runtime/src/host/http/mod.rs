@@ -23,10 +23,10 @@ pub(in crate::host) use self::client::{Client, Network};
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};
 use self::prepare::Prepared;
-use super::Wire;
 use super::call::trace::{Cause, Trace, Waiting};
 use super::grant::Grant;
 use super::log::printable as short;
+use super::{DryAnswer, Wire};
 use crate::words::attempt::{CallRecord, LogLevel};
 use crate::words::limits;
 
@@ -104,12 +104,14 @@ pub(in crate::host) struct Session {
     deadline: Instant,
     trace: Trace,
     calls: u32,
+    /// Answers that a dry wire has given.
+    dry: usize,
     bytes: u64,
 }
 
 impl Session {
     pub(in crate::host) fn new(grant: Arc<Grant>, wire: Wire, deadline: Instant, trace: Trace) -> Session {
-        Session { grant, wire, deadline, trace, calls: 0, bytes: 0 }
+        Session { grant, wire, deadline, trace, calls: 0, dry: 0, bytes: 0 }
     }
 
     pub(in crate::host) async fn send(&mut self, request: Request) -> Result<Response, Error> {
@@ -162,12 +164,15 @@ impl Session {
     }
 
     async fn exchange(&mut self, prepared: Prepared, time: Duration) -> Result<Answer, Failure> {
-        if self.wire == Wire::Dry {
-            return Ok(dry_answer());
-        }
         let has_credentials = prepared.has_credentials;
         let room = self.grant.limits.call_bytes.saturating_sub(self.bytes);
         let cap = self.grant.limits.response_bytes.min(usize::try_from(room).unwrap_or(usize::MAX));
+        if let Wire::Dry(answers) = &self.wire {
+            let answer = dry_answer(answers, self.dry, cap);
+            self.dry += 1;
+            self.bytes = self.bytes.saturating_add(answer.body.len() as u64);
+            return Ok(answer);
+        }
         self.trace.waiting(Waiting::Http);
         let sent = self.grant.client.send(prepared.request, Instant::now() + time, cap);
         // On the heap: the fiber below has a stack of its own, and not a large one.
@@ -292,10 +297,16 @@ fn new_record(number: u32, request: &Request) -> CallRecord {
     }
 }
 
-fn dry_answer() -> Answer {
+fn dry_answer(answers: &[DryAnswer], turn: usize, cap: usize) -> Answer {
+    let (status, body) = match answers.get(turn).or(answers.last()) {
+        Some(answer) => (answer.status, answer.body.as_ref()),
+        None => (200, &b"{}"[..]),
+    };
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    Answer { status: 200, headers, body: b"{}".to_vec(), is_cut: false }
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    Answer { status, headers, body: body[..body.len().min(cap)].to_vec(), is_cut: body.len() > cap }
 }
 
 fn is_compressed(headers: &HeaderMap) -> bool {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::rig::*;
-use crate::host::{Engine, Options, Wire};
+use crate::host::{DryAnswer, Engine, Options, Wire};
 use crate::words::attempt::{Blame, ErrorKind, LogLevel, Outcome};
 use crate::words::limits;
 
@@ -285,12 +285,31 @@ fn a_dry_call_sends_nothing() {
     on_guests(async {
         let (origin, seen) = server().await;
         let handler = Setup::new("post").calling(&origin, "/").bind();
-        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry).await;
+        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry(Vec::new())).await;
         assert_eq!(note(&called), "0 200 [content-type: application/json] {}");
         assert_eq!(called.calls[0].status, Some(200));
         assert!(seen.all().is_empty());
         let denied = Setup::new("post").setting("url", "http://127.0.0.1:1/").bind();
-        let called = denied.call(event(), Arc::new(Memory::default()), Wire::Dry).await;
+        let called = denied.call(event(), Arc::new(Memory::default()), Wire::Dry(Vec::new())).await;
         assert_eq!(failure(&called).0, ErrorKind::Denied);
+    });
+}
+
+#[test]
+fn a_dry_wire_answers_in_turn_and_the_last_again() {
+    on_guests(async {
+        let answer = |status, body: &'static str| DryAnswer { status, body: body.into() };
+        let answers = vec![answer(500, "{\"busy\":true}"), answer(200, "ok")];
+        let setup = Setup::new("call-next").calling("https://a.example", "/");
+        let handler = setup.setting("next", "https://a.example/next").bind();
+        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry(answers.clone())).await;
+        assert_eq!(note(&called), "1 200 [content-type: text/plain; charset=utf-8] ok");
+        let statuses: Vec<_> = called.calls.iter().map(|call| call.status).collect();
+        assert_eq!(statuses, [Some(500), Some(200)]);
+
+        let many = Setup::new("many-calls").calling("https://a.example", "/").bind();
+        let called = many.call(event(), Arc::new(Memory::default()), Wire::Dry(answers)).await;
+        let statuses: Vec<_> = called.calls.iter().map(|call| call.status).collect();
+        assert_eq!(statuses, [Some(500), Some(200), Some(200)]);
     });
 }
