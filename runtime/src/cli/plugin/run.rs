@@ -36,7 +36,8 @@ use crate::words::time::Millis;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  export SLACK_WEBHOOK_URL=https://hooks.slack.com/services/T000/B000/XXXXXXXX HUBSPOT_TOKEN=pat-test
+  export SLACK_WEBHOOK_URL=https://hooks.slack.com/services/T000/B000/XXXXXXXX
+  export HUBSPOT_TOKEN=pat-test
   longshore plugin run plugins/slack_notify.wasm --type message.received \\
     --data examples/demo/message.received.json --setting 'template=*{/data/linkedinUrl}*' \\
     --secret webhook=env:SLACK_WEBHOOK_URL --answer 200:ok
