@@ -5,7 +5,7 @@ use std::process::Command;
 use std::{env, fs};
 
 /// Every file of the template; the command embeds these.
-const FILES: [&str; 4] = [".gitignore", "Cargo.toml.template", "README.md", "src/lib.rs"];
+const FILES: [&str; 5] = [".gitignore", "Cargo.toml.template", "README.md", "reply.json", "src/lib.rs"];
 
 #[test]
 fn a_copy_builds_outside_the_workspace() {

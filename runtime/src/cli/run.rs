@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::failure::Failure;
 use super::{ConfigFiles, Ended, Result, setup};
 use crate::app;
 use crate::config::{Flag, Request};
@@ -18,6 +19,9 @@ Examples:
 pub(super) struct Run {
     #[command(flatten)]
     files: ConfigFiles,
+    /// Takes the place of the one that every other command has: a daemon prints no data.
+    #[arg(long, hide = true)]
+    json: bool,
     /// Listen here, instead of on `server.listen`.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -28,6 +32,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result {
+        if self.json {
+            return Err(Failure::Usage("`longshore run` prints no data, so it has no --json".to_owned()));
+        }
         start(&self.request())
     }
 

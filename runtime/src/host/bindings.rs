@@ -37,7 +37,7 @@ pub(super) const OURS: &[&str] = &["types", "log", "settings", "state", "http"];
 
 pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    v0_1::Plugin::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+    v0_1::Plugin::add_to_linker::<_, HasSelf<_>>(linker, State::asked)
 }
 
 /// A plugin whose imports are resolved and whose exports are found: what is left for a call is to instantiate.

@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::words::attempt::{CallRecord, LogLine, Outcome};
+use crate::words::attempt::{CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
 use crate::words::secret::Secret;
@@ -211,7 +211,19 @@ impl Handler {
     /// Runs one attempt to its end, always within its timeout, counted from when an instance is free; for that it
     /// waits no longer than the timeout again. Must run on the guests' runtime (`runtime`).
     pub async fn call(&self, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
-        call::run(&self.inner, event, shelf, wire).await
+        self.call_until(event, shelf, wire, std::future::pending()).await
+    }
+
+    /// As `call`, and ended when `stop` is: then the outcome is `Interrupted`, and with it comes what was recorded
+    /// up to then. A call without an answer is among it, as perhaps sent.
+    pub async fn call_until(
+        &self,
+        event: Event,
+        shelf: Arc<dyn Shelf>,
+        wire: Wire,
+        stop: impl Future<Output = ()>,
+    ) -> Called {
+        call::run(&self.inner, event, shelf, wire, stop).await
     }
 
     /// The floor that `call` is measured against in `cargo xtask bench`: a fresh instance of the same component
@@ -226,11 +238,19 @@ impl Handler {
 }
 
 /// Whether outbound calls leave the machine: `plugin run` without `--live` sends nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wire {
     Live,
-    /// Every granted call is answered 200 with an empty JSON object.
-    Dry,
+    /// Granted calls are answered with these in turn, the last one again and again; with none of them, each is
+    /// answered 200 with an empty JSON object.
+    Dry(Vec<DryAnswer>),
+}
+
+/// What a call is answered with that is not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DryAnswer {
+    pub status: u16,
+    pub body: Bytes,
 }
 
 /// One event as the contract hands it to a guest.
@@ -259,6 +279,13 @@ pub struct Called {
     pub memory_bytes: u64,
     /// What it read from and wants written to the shelf. Empty unless the outcome is done or skipped.
     pub shelf: ShelfTxn,
+}
+
+impl Called {
+    /// No instance was free: the handler did not run, so that this attempt says nothing about the delivery.
+    pub fn was_not_begun(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed { kind: ErrorKind::Host, after_ms: Some(_), .. })
+    }
 }
 
 /// Where `state` reads from. Two bodies: the ledger's (in dispatch) and one in memory for `plugin run`.

@@ -198,10 +198,8 @@ impl Draft {
         self.trace.waiting(Waiting::Shelf);
         let answer = question.await;
         self.trace.waiting(Waiting::Guest);
-        answer.map_err(|why| {
-            self.trace.cause(Cause::Host);
-            Error::Unavailable(why)
-        })
+        self.trace.shelf_ended(answer.is_err().then_some(Cause::Host));
+        answer.map_err(Error::Unavailable)
     }
 }
 

@@ -241,6 +241,8 @@ pub const GUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const GUEST_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// Live instances over all lanes.
 pub const INSTANCES_MAX: u32 = 256;
+/// An attempt that found no instance free is tried again after this.
+pub const NO_INSTANCE_DELAY: Duration = Duration::from_secs(1);
 /// How long a looping guest keeps its thread before others get it. With 32 of them on two cores, 200 calls of
 /// another handler took 4.0 s at 10 ms, the usual value, and 0.9 s at 2 ms; a call by itself took the same.
 pub const EPOCH_TICK: Duration = Duration::from_millis(2);
@@ -297,7 +299,8 @@ pub const HTTP_ADDRESSES_MAX: usize = 64;
 /// Addresses dialled for one connection, each this long after the one before (RFC 8305 suggests 250 ms).
 pub const HTTP_DIALS_MAX: usize = 6;
 pub const HTTP_DIAL_STAGGER: Duration = Duration::from_millis(250);
-/// Lookups at once, over all handlers. A lookup cannot be cancelled: it may outlive the attempt that asked.
+/// Lookups at once of one handler, so that one whose resolver is silent takes no other's. A lookup cannot be
+/// cancelled: it may outlive the attempt that asked.
 pub const HTTP_LOOKUPS_MAX: usize = 64;
 /// A call ends this long before its attempt does, so that the handler can still say what it makes of that.
 pub const HTTP_TIMEOUT_MARGIN: Duration = Duration::from_millis(100);

@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `noop`, `skip`, `retry`, `reject` | answers at once |
 //! | `loop`, `recurse`, `eat-memory`, `trap`, `exit`, `sleep` | does not answer |
+//! | `grow-in-vain-then-trap` | asks for more memory than there is, does without, logs, and panics |
 //! | `huge-return`, `big-log`, `print` | says too much |
 //! | `settings` | answers with all settings, and with the one named by `url` |
 //! | `get`, `post`, `get-then-retry` | one call of `url`, answers with status, headers and body; `post` sends the event's id |
 //! | `slow-call` | calls `url` and retries when the call fails |
 //! | `call-ungranted` | calls `url` and rejects when it is denied |
+//! | `call-next`, `call-next-then-retry` | calls `url` and then `next` |
 //! | `call-then-trap` | calls `url` and panics when it fails |
 //! | `many-calls` | calls `url` `count` times, answers with the number that went through and the first error |
 //! | `big-request` | posts `count` bytes |
@@ -80,6 +82,11 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
         "recurse" => done(recurse(1).to_string()),
         "eat-memory" => eat_memory(),
         "trap" => panic!("told to panic"),
+        "grow-in-vain-then-trap" => {
+            let refused = Vec::<u8>::new().try_reserve_exact(1 << 30).is_err();
+            log::log(log::Level::Info, &format!("refused: {refused}"), &[]);
+            panic!("told to panic after all")
+        }
         "exit" => std::process::exit(7),
         "sleep" => {
             std::thread::sleep(Duration::from_secs(3600));
@@ -123,6 +130,7 @@ fn manifest() -> Manifest {
                 "what it does; by-type: what the event's type says",
             ),
             setting("url", SettingKind::Text, None, "what it calls"),
+            setting("next", SettingKind::Text, None, "what it calls after that"),
             setting("secret", SettingKind::Text, None, "the name of the secret that it uses"),
             setting("credential", SettingKind::Text, Some("bearer"), "how it uses the secret"),
             setting("count", SettingKind::Number, Some("3"), "how often, or how many bytes"),
@@ -229,6 +237,12 @@ fn call(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
         "call-then-trap" => {
             let response = http::send(&request("POST", &url, body)).expect("the call goes through");
             done(shown(&Ok(response)))
+        }
+        "call-next" | "call-next-then-retry" => {
+            let _ = http::send(&request("GET", &url, None));
+            log::log(log::Level::Info, "the first call went through", &[]);
+            let next = shown(&http::send(&request("GET", &setting("next"), None)));
+            if behaviour == "call-next" { done(next) } else { retry(&next) }
         }
         "many-calls" => many_calls(&url),
         "big-request" => done(shown(&http::send(&request("POST", &url, Some(vec![b'x'; count()]))))),

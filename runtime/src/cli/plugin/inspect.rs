@@ -108,7 +108,8 @@ fn kind(kind: SettingKind) -> &'static str {
 
 // === the lines of configuration ===
 
-/// What to paste: everything the plugin asks for is granted, what it does not need is a comment.
+/// What to paste: every origin that the plugin asks for is granted, what it does not need is a comment. A secret
+/// is bound to one origin: which one is its own, no manifest says.
 fn snippet(manifest: &Manifest, file: &Path) -> String {
     let name = handler_name(manifest);
     let origins = quoted_list(&manifest.origins);
@@ -117,8 +118,13 @@ fn snippet(manifest: &Manifest, file: &Path) -> String {
     let mut yaml = format!("handlers:\n  {name}:\n    plugin: {}\n", quoted(&file.display().to_string()));
     section(&mut yaml, "settings", &settings, value);
     let credential = |setting: &Setting| {
-        format!("{{ from: {}, to: {origins} }}", quoted(&format!("env:{}", variable(&name, &setting.key))))
+        let to = quoted_list(&manifest.origins[..manifest.origins.len().min(1)]);
+        format!("{{ from: {}, to: {to} }}", quoted(&format!("env:{}", variable(&name, &setting.key))))
     };
+    if !secrets.is_empty() && manifest.origins.len() > 1 {
+        let _ =
+            writeln!(yaml, "    # `to` is the origin that this one secret is for; choose it from {origins}");
+    }
     section(&mut yaml, "secrets", &secrets, credential);
     if !manifest.origins.is_empty() {
         let _ = writeln!(yaml, "    grants: {{ http: {origins} }}");
@@ -235,6 +241,19 @@ subscriptions:
   events-to-slack-notify: { source: SOURCE, events: [\"*.received\"], handler: slack-notify }
 "
         );
+    }
+
+    #[test]
+    fn a_secret_is_bound_to_one_origin() {
+        let both = vec!["https://hooks.slack.com".to_owned(), "https://slack.com".to_owned()];
+        let yaml = snippet(&Manifest { origins: both, ..manifest() }, Path::new("x.wasm"));
+        let expected = "\
+    # `to` is the origin that this one secret is for; choose it from [\"https://hooks.slack.com\", \"https://slack.com\"]
+    secrets:
+      webhook: { from: \"env:SLACK_NOTIFY_WEBHOOK\", to: [\"https://hooks.slack.com\"] }   # the webhook to use
+    grants: { http: [\"https://hooks.slack.com\", \"https://slack.com\"] }
+";
+        assert!(yaml.contains(expected), "{yaml}");
     }
 
     #[test]

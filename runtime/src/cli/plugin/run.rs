@@ -18,8 +18,8 @@ use crate::cli::screen::{Screen, clean};
 use crate::cli::times::took;
 use crate::cli::{DEFAULT_CONFIG, Ended, Result, setup};
 use crate::host::{
-    self, BoundSecret, CallLimits, Called, Event, Grants, Handler, Manifest, Plugin, SettingKind, Shelf,
-    ShelfFuture, Wire,
+    self, BoundSecret, CallLimits, Called, DryAnswer, Event, Grants, Handler, Manifest, Plugin, SettingKind,
+    Shelf, ShelfFuture, Wire,
 };
 use crate::words::attempt::{CallRecord, LogLine, Outcome};
 use crate::words::event::Name;
@@ -30,16 +30,24 @@ use crate::words::time::Millis;
 
 /// Call a plugin once, without a daemon: prints its log, its calls and its outcome.
 ///
-/// Nothing is sent unless --live: every granted call is then answered 200 with an empty JSON object. Its shelf is
-/// empty, and what it writes there is printed. Without --handler, --grant and --live, it gets the origins that its
-/// manifest asks for.
+/// Nothing is sent unless --live: granted calls are answered with --answer, or 200 with an empty JSON object. Its
+/// shelf is empty, and what it writes there is printed. Without --handler, --grant and --live, it gets the origins
+/// that its manifest asks for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  longshore plugin run plugins/slack_notify.wasm --type message.received --data event.json \\
-    --setting 'template=*{/data/linkedinUrl}*' --secret webhook=env:SLACK_WEBHOOK_URL
-  longshore plugin run plugins/slack_notify.wasm --type message.received --data event.json \\
-    --config config.yaml --handler slack-notify --live")]
+  export SLACK_WEBHOOK_URL=https://hooks.slack.com/services/T000/B000/XXXXXXXX
+  export HUBSPOT_TOKEN=pat-test
+  longshore plugin run plugins/slack_notify.wasm --type message.received \\
+    --data examples/demo/message.received.json --setting 'template=*{/data/linkedinUrl}*' \\
+    --secret webhook=env:SLACK_WEBHOOK_URL --answer 200:ok
+  longshore plugin run plugins/crm_sync.wasm --type message.received \\
+    --data examples/demo/message.received.json --secret token=env:HUBSPOT_TOKEN \\
+    --answer '200:{\"results\":[{\"id\":\"501\"}]}' --answer '201:{\"id\":\"7\"}'
+
+With the settings, secrets and grants of a handler of the configuration, and for real:
+  longshore plugin run plugins/slack_notify.wasm --type message.received \\
+    --data examples/demo/message.received.json --config config.yaml --handler slack-notify --live")]
 pub(in crate::cli) struct Run {
     /// The component.
     #[arg(value_name = "FILE")]
@@ -71,6 +79,9 @@ pub(in crate::cli) struct Run {
     /// An origin that it may call, and to which every --secret may be sent; may be repeated.
     #[arg(long, value_name = "ORIGIN")]
     grant: Vec<String>,
+    /// What its next call is answered with, as `429` or `200:ok`; may be repeated, the last one answers the rest.
+    #[arg(long, value_name = "STATUS[:BODY]", value_parser = answer, conflicts_with = "live")]
+    answer: Vec<DryAnswer>,
     /// Send its calls for real.
     #[arg(long)]
     live: bool,
@@ -84,6 +95,14 @@ fn guests() -> Result<tokio::runtime::Runtime> {
 fn pair(text: &str) -> std::result::Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`; type KEY=VALUE"))?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn answer(text: &str) -> std::result::Result<DryAnswer, String> {
+    let (status, body) = text.split_once(':').unwrap_or((text, ""));
+    match status.parse() {
+        Ok(status @ 200..=599) => Ok(DryAnswer { status, body: Bytes::copy_from_slice(body.as_bytes()) }),
+        _ => Err(format!("`{status}` is no status of an answer, 200 to 599; type STATUS or STATUS:BODY")),
+    }
 }
 
 impl Run {
@@ -101,7 +120,7 @@ impl Run {
         for warning in warnings {
             screen.say(&format!("{}: {}", clean(&warning.key), clean(&warning.message)));
         }
-        let wire = if self.live { Wire::Live } else { Wire::Dry };
+        let wire = if self.live { Wire::Live } else { Wire::Dry(self.answer.clone()) };
         let runtime = guests()?;
         let called = runtime.block_on(handler.call(event, Arc::new(EmptyShelf), wire));
         self.show(&called, screen)?;
@@ -299,6 +318,17 @@ mod tests {
         assert_eq!(setting_value(None, "true"), Ok(Value::from("true")));
         assert!(setting_value(Some(SettingKind::Number), "five").unwrap_err().contains("`five` is not JSON"));
         assert!(setting_value(Some(SettingKind::Secret), "x").unwrap_err().contains("--secret"));
+    }
+
+    #[test]
+    fn an_answer_has_a_status_and_perhaps_a_body() {
+        let made = |status, body: &'static str| Ok(DryAnswer { status, body: body.into() });
+        assert_eq!(answer("429"), made(429, ""));
+        assert_eq!(answer("200:ok"), made(200, "ok"));
+        assert_eq!(answer("200:{\"a\":1}"), made(200, "{\"a\":1}"));
+        for wrong in ["", "ok", ":ok", "99", "199:x", "600", "70000"] {
+            assert!(answer(wrong).unwrap_err().contains("STATUS:BODY"), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,10 +8,13 @@
 mod outcome;
 pub(super) mod trace;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinError;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -29,26 +32,59 @@ use crate::words::attempt::Outcome;
 use crate::words::limits;
 use crate::words::shelf::{ShelfRead, ShelfTxn};
 
-pub(super) async fn run(handler: &Arc<Bound>, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
+pub(super) async fn run(
+    handler: &Arc<Bound>,
+    event: Event,
+    shelf: Arc<dyn Shelf>,
+    wire: Wire,
+    stop: impl Future<Output = ()>,
+) -> Called {
     let grant = &handler.grant;
+    let budget = grant.limits.timeout;
     let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
-    let Some(permit) = handler.engine.permit(grant.limits.timeout).await else {
-        return Called::of(
-            Finished::without_memory(outcome::no_instance(grant.limits.timeout)),
-            &trace,
-            Duration::ZERO,
-        );
+    let mut stop = pin!(stop);
+    let permit = tokio::select! {
+        biased;
+        permit = handler.engine.permit(budget) => permit.ok_or_else(|| outcome::no_instance(budget)),
+        () = &mut stop => Err(outcome::interrupted()),
+    };
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(outcome) => return Called::of(outcome.into(), &trace, Duration::ZERO),
     };
     let started = Instant::now();
     let attempt = attempt(Arc::clone(handler), event, shelf, wire, trace.clone(), permit);
     // Dropped with this future, and so with the dispatcher's task.
-    let task = AbortOnDropHandle::new(tokio::spawn(attempt.in_current_span()));
-    let finished = match timeout(grant.limits.timeout + limits::CALL_OVERRUN_MAX, task).await {
-        Ok(Ok(finished)) => finished,
-        Ok(Err(join)) => Finished::without_memory(outcome::host_panicked(join)),
-        Err(_) => Finished::without_memory(outcome::overran(grant.limits.timeout)),
+    let mut task = AbortOnDropHandle::new(tokio::spawn(attempt.in_current_span()));
+    let finished = tokio::select! {
+        // What has ended has ended, also where it is stopped in the same moment.
+        biased;
+        ended = timeout(budget + limits::CALL_OVERRUN_MAX, &mut task) => {
+            finished(ended, || outcome::overran(budget))
+        }
+        () = &mut stop => stopped(task).await,
     };
     Called::of(finished, &trace, started.elapsed())
+}
+
+/// Ends the task and waits until it has ended: what it did up to then is in the trace, and nothing comes after.
+async fn stopped(task: AbortOnDropHandle<Finished>) -> Finished {
+    task.abort();
+    match timeout(limits::CALL_OVERRUN_MAX, task).await {
+        Ok(Err(join)) if join.is_cancelled() => outcome::interrupted().into(),
+        ended => finished(ended, outcome::interrupted),
+    }
+}
+
+fn finished(
+    ended: Result<Result<Finished, JoinError>, Elapsed>,
+    too_late: impl FnOnce() -> Outcome,
+) -> Finished {
+    match ended {
+        Ok(Ok(finished)) => finished,
+        Ok(Err(join)) => outcome::host_panicked(join).into(),
+        Err(_) => too_late().into(),
+    }
 }
 
 impl engine::Inner {
@@ -59,10 +95,9 @@ impl engine::Inner {
     }
 }
 
-/// How an attempt ended, and what only its store knew.
+/// How an attempt ended, and what it wants written.
 struct Finished {
     outcome: Outcome,
-    memory_bytes: u64,
     shelf: ShelfTxn,
 }
 
@@ -90,18 +125,14 @@ async fn attempt(
     let state = store.into_data();
     let outcome = outcome::of(ended, &handler.grant, &trace, state.budget.hit);
     let is_settled = matches!(outcome, Outcome::Done { .. } | Outcome::Skipped { .. });
-    Finished {
-        outcome,
-        memory_bytes: state.budget.used as u64,
-        shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() },
-    }
+    Finished { outcome, shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() } }
 }
 
 pub(super) async fn bare(handler: &Bound, event: Event) -> Result<(), String> {
     let (engine, grant) = (&handler.engine, &handler.grant);
     let deadline = Instant::now() + grant.limits.timeout;
     let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
-    let state = State::new(Arc::clone(grant), Arc::new(NoShelf), Wire::Dry, deadline, trace);
+    let state = State::new(Arc::clone(grant), Arc::new(NoShelf), Wire::Dry(Vec::new()), deadline, trace);
     let mut store = Store::new(&engine.wasm, state);
     store.set_epoch_deadline(u64::from(u32::MAX));
     match handler.plugin.inner.guest.handle(&mut store, event, grant.limits.timeout).await {
@@ -121,7 +152,8 @@ pub(super) fn describe(engine: &engine::Inner, guest: &Guest) -> Result<Manifest
     let described = runtime.block_on(async {
         let _live = engine.ticker.enter();
         let deadline = Instant::now() + grant.limits.timeout;
-        let state = State::new(Arc::clone(&grant), Arc::new(NoShelf), Wire::Dry, deadline, trace.clone());
+        let state =
+            State::new(Arc::clone(&grant), Arc::new(NoShelf), Wire::Dry(Vec::new()), deadline, trace.clone());
         let mut store = new_store(&engine.wasm, state);
         let described = timeout_at(deadline, guest.describe(&mut store)).await;
         (described, store.into_data().budget.hit)
@@ -140,14 +172,14 @@ pub(super) fn describe(engine: &engine::Inner, guest: &Guest) -> Result<Manifest
 impl Called {
     fn of(finished: Finished, trace: &Trace, took: Duration) -> Called {
         let (calls, logs) = trace.finish();
-        let Finished { outcome, memory_bytes, shelf } = finished;
-        Called { outcome, calls, logs, took, memory_bytes, shelf }
+        let Finished { outcome, shelf } = finished;
+        Called { outcome, calls, logs, took, memory_bytes: trace.memory_bytes(), shelf }
     }
 }
 
-impl Finished {
-    fn without_memory(outcome: Outcome) -> Finished {
-        Finished { outcome, memory_bytes: 0, shelf: ShelfTxn::default() }
+impl From<Outcome> for Finished {
+    fn from(outcome: Outcome) -> Finished {
+        Finished { outcome, shelf: ShelfTxn::default() }
     }
 }
 
@@ -180,16 +212,20 @@ impl State {
         State {
             wasi: wasi.build(),
             table,
-            budget: Budget {
-                limit: usize::try_from(grant.limits.memory_bytes).unwrap_or(usize::MAX),
-                ..Budget::default()
-            },
+            budget: Budget::new(&grant, trace.clone()),
             deadline,
             shelf: shelf::Draft::new(shelf, trace.clone()),
             http: http::Session::new(Arc::clone(&grant), wire, deadline, trace.clone()),
             grant,
             trace,
         }
+    }
+
+    /// The guest asks one of our capabilities: it lives on with what memory it has. Not so where it prints, which
+    /// is how an allocator says its last.
+    pub(super) fn asked(&mut self) -> &mut State {
+        self.budget.hit = false;
+        self
     }
 }
 
@@ -216,13 +252,21 @@ impl WasiView for State {
 }
 
 /// Sums over all memories and all tables: wasmtime's own limits are for each.
-#[derive(Default)]
 struct Budget {
     limit: usize,
     used: usize,
     elements: usize,
-    /// Growth was refused. The guest's allocator makes an `unreachable` of it, which says nothing.
+    /// Growth was refused, and nothing else has happened since. The guest's allocator makes an `unreachable` of
+    /// it, which says nothing.
     hit: bool,
+    trace: Trace,
+}
+
+impl Budget {
+    fn new(grant: &Grant, trace: Trace) -> Budget {
+        let limit = usize::try_from(grant.limits.memory_bytes).unwrap_or(usize::MAX);
+        Budget { limit, used: 0, elements: 0, hit: false, trace }
+    }
 }
 
 impl ResourceLimiter for Budget {
@@ -233,6 +277,8 @@ impl ResourceLimiter for Budget {
             return Ok(false);
         }
         self.used = used;
+        self.hit = false;
+        self.trace.uses_memory(used as u64);
         Ok(true)
     }
 
@@ -282,15 +328,21 @@ fn none<'a, T: Send + 'a>() -> ShelfFuture<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::grant::tests::grant_with;
+    use crate::words::event::Name;
 
     #[test]
     fn memory_and_tables_are_summed() {
-        let mut budget = Budget { limit: 10, ..Budget::default() };
+        let trace = Trace::new(Name::new("h").unwrap(), Arc::default());
+        let mut budget = Budget { limit: 10, ..Budget::new(&grant_with(&[], &[]), trace.clone()) };
         assert!(budget.memory_growing(0, 6, None).unwrap());
         assert!(budget.memory_growing(0, 4, None).unwrap());
         assert!(!budget.hit);
         assert!(!budget.memory_growing(4, 5, None).unwrap());
         assert!(budget.hit && budget.used == 10);
+        assert_eq!(trace.memory_bytes(), 10);
+        assert!(budget.memory_growing(4, 4, None).unwrap());
+        assert!(!budget.hit, "it grew after all");
 
         let half = limits::GUEST_TABLE_ELEMENTS_MAX / 2;
         assert!(budget.table_growing(0, half, None).unwrap());

@@ -68,8 +68,11 @@ fn failed(fault: &Fault, grant: &Grant, trace: &Trace, is_over_memory: bool) -> 
         return Failure { kind: ErrorKind::Memory, blame: Blame::Plugin, reason, permanent: false }
             .into_outcome(None);
     }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return not_begun(format!("the pool has no instance for the handler: {error:#}"));
+    }
     let is_guests = trap.is_some() || error.is::<I32Exit>() || !is_starting;
-    if error.is::<PoolConcurrencyLimitError>() || !is_guests {
+    if !is_guests {
         return host_failed(format!("no instance for the handler: {error:#}"));
     }
     let reason = trap_reason(error, trap, trace);
@@ -91,11 +94,17 @@ fn timed_out(budget: Duration, waiting: Waiting) -> Outcome {
 // === where the host fails ===
 
 pub(super) fn no_instance(waited: Duration) -> Outcome {
-    host_failed(format!(
+    not_begun(format!(
         "no instance was free within {} ms: more calls at once than the host has room for; \
          lower limits.concurrency of the busiest handlers",
         waited.as_millis()
     ))
+}
+
+pub(super) fn interrupted() -> Outcome {
+    let reason = "the daemon was stopped during this attempt".to_owned();
+    Failure { kind: ErrorKind::Interrupted, blame: Blame::Host, reason, permanent: false }
+        .into_outcome(Some(0))
 }
 
 pub(super) fn overran(budget: Duration) -> Outcome {
@@ -114,6 +123,14 @@ pub(super) fn host_panicked(join: JoinError) -> Outcome {
     };
     tracing::error!(panic = said, "the host panicked while it served a handler; please report it");
     host_failed(format!("the host panicked while it served the handler: {}", printable(&said, limits::KIB)))
+}
+
+/// No instruction of the handler ran: the only failure of the host that says when to come again, by which
+/// `Called::was_not_begun` knows it.
+fn not_begun(reason: String) -> Outcome {
+    let after_ms = u64::try_from(limits::NO_INSTANCE_DELAY.as_millis()).unwrap_or(u64::MAX);
+    Failure { kind: ErrorKind::Host, blame: Blame::Host, reason, permanent: false }
+        .into_outcome(Some(after_ms))
 }
 
 fn host_failed(reason: String) -> Outcome {
@@ -244,7 +261,7 @@ mod tests {
 
     fn trace(cause: Cause) -> Trace {
         let trace = Trace::new(Name::new("h").unwrap(), Arc::default());
-        trace.cause(cause);
+        trace.shelf_ended(Some(cause));
         trace
     }
 

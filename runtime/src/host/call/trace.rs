@@ -15,7 +15,16 @@ struct Inner {
     lines: Lines,
     calls: Vec<CallRecord>,
     waiting: Waiting,
-    cause: Cause,
+    /// What failed and has not gone well since, oldest first.
+    failures: Vec<(Asked, Cause)>,
+    memory_bytes: u64,
+}
+
+/// What a guest asked of the host. A later success of the same takes its failure back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Call { method: String, target: String },
+    Shelf,
 }
 
 /// Whom a timeout finds at work.
@@ -27,7 +36,7 @@ pub(in crate::host) enum Waiting {
     Shelf,
 }
 
-/// What the last thing that a guest asked of the host says about a failure that follows.
+/// What the last thing that a guest asked of the host in vain says about a failure that follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) enum Cause {
     /// Nothing: the guest decides for itself.
@@ -46,7 +55,8 @@ impl Trace {
             lines: Lines::new(handler, mask),
             calls: Vec::new(),
             waiting: Waiting::Guest,
-            cause: Cause::Plugin,
+            failures: Vec::new(),
+            memory_bytes: 0,
         })))
     }
 
@@ -82,12 +92,30 @@ impl Trace {
         self.lock().waiting
     }
 
-    pub(in crate::host) fn cause(&self, cause: Cause) {
-        self.lock().cause = cause;
+    /// A call has ended; None: it went well.
+    pub(in crate::host) fn call_ended(&self, number: u32, failure: Option<Cause>) {
+        let mut inner = self.lock();
+        let Some(record) = inner.calls.get(number as usize) else { return };
+        let asked = Asked::Call { method: record.method.clone(), target: record.target.clone() };
+        inner.ended(asked, failure);
+    }
+
+    /// The shelf has answered, or not.
+    pub(in crate::host) fn shelf_ended(&self, failure: Option<Cause>) {
+        self.lock().ended(Asked::Shelf, failure);
     }
 
     pub(in crate::host) fn last_cause(&self) -> Cause {
-        self.lock().cause.clone()
+        self.lock().failures.last().map_or(Cause::Plugin, |(_, cause)| cause.clone())
+    }
+
+    pub(in crate::host) fn uses_memory(&self, bytes: u64) {
+        self.lock().memory_bytes = bytes;
+    }
+
+    /// The most that it had: memory of a guest only grows.
+    pub(in crate::host) fn memory_bytes(&self) -> u64 {
+        self.lock().memory_bytes
     }
 
     pub(in crate::host) fn finish(&self) -> (Vec<CallRecord>, Vec<LogLine>) {
@@ -99,5 +127,12 @@ impl Trace {
     /// A panic elsewhere left whole lines and records behind, so they are still good to show.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn ended(&mut self, asked: Asked, failure: Option<Cause>) {
+        self.failures.retain(|(failed, _)| *failed != asked);
+        self.failures.extend(failure.map(|cause| (asked, cause)));
     }
 }

@@ -34,16 +34,15 @@ use super::addresses::{Forbidden, Vetting};
 use crate::words::event::Name;
 use crate::words::limits;
 
-/// What all handlers' clients share: whom they trust, and how many names they look up at once.
+/// What all handlers' clients share: whom they trust.
 pub(in crate::host) struct Network {
     roots: Arc<RootCertStore>,
-    lookups: Arc<Semaphore>,
 }
 
 impl Network {
     pub(in crate::host) fn new() -> Network {
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        Network { roots: Arc::new(roots), lookups: Arc::new(Semaphore::new(limits::HTTP_LOOKUPS_MAX)) }
+        Network { roots: Arc::new(roots) }
     }
 
     #[cfg(test)]
@@ -77,11 +76,7 @@ pub(super) struct Failure {
 
 impl Client {
     pub(in crate::host) fn new(handler: Name, network: &Network, granted: &[IpNet]) -> Client {
-        let connector = Connector(Arc::new(Dialler {
-            vetting: Vetting::new(granted),
-            tls: tls_config(&network.roots),
-            lookups: Arc::clone(&network.lookups),
-        }));
+        let connector = Connector(Arc::new(Dialler::new(network, granted)));
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -212,6 +207,14 @@ impl tower::Service<Uri> for Connector {
 }
 
 impl Dialler {
+    fn new(network: &Network, granted: &[IpNet]) -> Dialler {
+        Dialler {
+            vetting: Vetting::new(granted),
+            tls: tls_config(&network.roots),
+            lookups: Arc::new(Semaphore::new(limits::HTTP_LOOKUPS_MAX)),
+        }
+    }
+
     async fn connect(&self, uri: &Uri) -> Result<Link, DialError> {
         let is_tls = uri.scheme_str() != Some("http");
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
@@ -405,6 +408,17 @@ mod tests {
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_handler_that_waits_for_names_takes_no_other_handlers_lookups() {
+        let network = Network::new();
+        let (waiting, other) = (Dialler::new(&network, &[]), Dialler::new(&network, &[]));
+        let _held = waiting.lookups.try_acquire_many(limits::HTTP_LOOKUPS_MAX as u32).unwrap();
+        run(async {
+            assert!(matches!(waiting.resolve("localhost", 80).await, Err(DialError::Busy)));
+            assert!(other.resolve("localhost", 80).await.is_ok());
+        });
     }
 
     fn dialler(lookups: usize, granted: &[&str]) -> Dialler {

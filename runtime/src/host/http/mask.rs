@@ -19,6 +19,8 @@ pub(in crate::host) struct Mask {
     finder: Option<AhoCorasick>,
     /// By pattern: `[secret NAME]`.
     replacements: Vec<String>,
+    /// Bytes of the longest pattern.
+    longest: usize,
 }
 
 impl Mask {
@@ -34,13 +36,14 @@ impl Mask {
                 }
             }
         }
+        let longest = patterns.iter().map(Vec::len).max().unwrap_or(0);
         let finder = (!patterns.is_empty()).then(|| {
             AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
                 .build(&patterns)
                 .expect("a few dozen patterns of a few KiB are below the automaton's limits")
         });
-        Mask { finder, replacements }
+        Mask { finder, replacements, longest }
     }
 
     pub(in crate::host) fn bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
@@ -48,6 +51,14 @@ impl Mask {
             Some(finder) if finder.is_match(&bytes) => finder.replace_all_bytes(&bytes, &self.replacements),
             _ => bytes,
         }
+    }
+
+    /// Of bytes that were cut off somewhere: a secret across the cut is not found any more, so as much as could be
+    /// its beginning goes too. After the masking: before it, this cut could go through a secret itself.
+    pub(in crate::host) fn beginning(&self, bytes: Vec<u8>) -> Vec<u8> {
+        let mut masked = self.bytes(bytes);
+        masked.truncate(masked.len().saturating_sub(self.longest.saturating_sub(1)));
+        masked
     }
 
     pub(in crate::host) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
@@ -204,6 +215,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn nothing_of_a_secret_across_a_cut_survives(before in "[a-j]{0,80}", cut in 0usize..200) {
+            // No character of the secret is in what surrounds it.
+            let secret = "0123456789-XYZ-0123456789";
+            let mask = Mask::new([("x", secret.as_bytes())]);
+            let text = format!("{before}{secret}{before}{secret}{before}");
+            let cut = text.as_bytes()[..cut.min(text.len())].to_vec();
+            let shown = String::from_utf8(mask.beginning(cut)).unwrap();
+            let left = shown.replace("[secret x]", "");
+            let left = left.split('[').next().unwrap();
+            prop_assert!(left.bytes().all(|b| (b'a'..=b'j').contains(&b)), "{shown}");
+        }
+
         #[test]
         fn no_secret_survives(secret in "[ -~]{6,40}", before in "[ -~]{0,20}", after in "[ -~]{0,20}") {
             // A neighbour that completes an earlier match may move it, but not leave the secret whole.

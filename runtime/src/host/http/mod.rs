@@ -23,10 +23,10 @@ pub(in crate::host) use self::client::{Client, Network};
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};
 use self::prepare::Prepared;
-use super::Wire;
 use super::call::trace::{Cause, Trace, Waiting};
 use super::grant::Grant;
 use super::log::printable as short;
+use super::{DryAnswer, Wire};
 use crate::words::attempt::{CallRecord, LogLevel};
 use crate::words::limits;
 
@@ -104,12 +104,14 @@ pub(in crate::host) struct Session {
     deadline: Instant,
     trace: Trace,
     calls: u32,
+    /// Answers that a dry wire has given.
+    dry: usize,
     bytes: u64,
 }
 
 impl Session {
     pub(in crate::host) fn new(grant: Arc<Grant>, wire: Wire, deadline: Instant, trace: Trace) -> Session {
-        Session { grant, wire, deadline, trace, calls: 0, bytes: 0 }
+        Session { grant, wire, deadline, trace, calls: 0, dry: 0, bytes: 0 }
     }
 
     pub(in crate::host) async fn send(&mut self, request: Request) -> Result<Response, Error> {
@@ -162,12 +164,15 @@ impl Session {
     }
 
     async fn exchange(&mut self, prepared: Prepared, time: Duration) -> Result<Answer, Failure> {
-        if self.wire == Wire::Dry {
-            return Ok(dry_answer());
-        }
         let has_credentials = prepared.has_credentials;
         let room = self.grant.limits.call_bytes.saturating_sub(self.bytes);
         let cap = self.grant.limits.response_bytes.min(usize::try_from(room).unwrap_or(usize::MAX));
+        if let Wire::Dry(answers) = &self.wire {
+            let answer = dry_answer(answers, self.dry, cap);
+            self.dry += 1;
+            self.bytes = self.bytes.saturating_add(answer.body.len() as u64);
+            return Ok(answer);
+        }
         self.trace.waiting(Waiting::Http);
         let sent = self.grant.client.send(prepared.request, Instant::now() + time, cap);
         // On the heap: the fiber below has a stack of its own, and not a large one.
@@ -197,7 +202,7 @@ impl Session {
         };
         let response =
             answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer));
-        self.trace.cause(Cause::of_call(status, response.as_ref().err()));
+        self.trace.call_ended(number, Cause::of_call(status, response.as_ref().err()));
         self.trace.edit_call(number, |record| {
             record.status = status;
             record.error = response.as_ref().err().map(Error::to_string);
@@ -221,7 +226,7 @@ impl Session {
             recorded: false,
             status,
             headers: self.headers(&headers),
-            body: self.grant.mask.bytes(body),
+            body: if is_cut { self.grant.mask.beginning(body) } else { self.grant.mask.bytes(body) },
         })
     }
 
@@ -255,17 +260,18 @@ impl Credential {
 }
 
 impl Cause {
-    /// What this call says about a failure that follows it.
-    fn of_call(status: Option<u16>, error: Option<&Error>) -> Cause {
+    /// What this call says about a failure that follows it; None: it went well.
+    fn of_call(status: Option<u16>, error: Option<&Error>) -> Option<Cause> {
         match error {
-            Some(Error::Denied(why)) => Cause::Denied(why.clone()),
-            Some(Error::Unavailable(_)) => Cause::Host,
+            Some(Error::Denied(why)) => Some(Cause::Denied(why.clone())),
+            Some(Error::Unavailable(_)) => Some(Cause::Host),
             Some(Error::Dns(_) | Error::Connect(_) | Error::Tls(_) | Error::Timeout | Error::Protocol(_)) => {
-                Cause::Remote
+                Some(Cause::Remote)
             }
-            Some(_) => Cause::Plugin,
-            None if status.is_some_and(|s| s >= 500 || [408, 425, 429].contains(&s)) => Cause::Remote,
-            None => Cause::Plugin,
+            Some(_) => Some(Cause::Plugin),
+            None if status.is_some_and(|s| s >= 500 || [408, 425, 429].contains(&s)) => Some(Cause::Remote),
+            None if status.is_some_and(|s| s >= 400) => Some(Cause::Plugin),
+            None => None,
         }
     }
 }
@@ -281,7 +287,7 @@ fn new_record(number: u32, request: &Request) -> CallRecord {
         key: request.key.as_deref().map(|key| short(key, limits::HTTP_KEY_BYTES_MAX)),
         status: None,
         // What it says if nobody lives to finish it.
-        error: Some("the attempt ended before the answer".into()),
+        error: Some("the attempt ended before the answer; the request was perhaps sent".into()),
         took_ms: 0,
         request_bytes: 0,
         response_bytes: 0,
@@ -291,10 +297,16 @@ fn new_record(number: u32, request: &Request) -> CallRecord {
     }
 }
 
-fn dry_answer() -> Answer {
+fn dry_answer(answers: &[DryAnswer], turn: usize, cap: usize) -> Answer {
+    let (status, body) = match answers.get(turn).or(answers.last()) {
+        Some(answer) => (answer.status, answer.body.as_ref()),
+        None => (200, &b"{}"[..]),
+    };
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    Answer { status: 200, headers, body: b"{}".to_vec(), is_cut: false }
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    Answer { status, headers, body: body[..body.len().min(cap)].to_vec(), is_cut: body.len() > cap }
 }
 
 fn is_compressed(headers: &HeaderMap) -> bool {

@@ -182,6 +182,26 @@ fn a_secret_is_sent_and_never_seen() {
 }
 
 #[test]
+fn a_secret_across_the_cap_of_an_error_page_is_not_seen_in_part() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let setup = |cap: usize| {
+            Setup::new("credential")
+                .calling(&origin, "/echo-error")
+                .secret("token", SECRET, &[&origin])
+                .limits(|l| l.response_bytes = cap)
+        };
+        setup(limits::HTTP_RESPONSE_BYTES_MAX).call().await;
+        let page = seen.all().pop().unwrap();
+        let start = page.find(SECRET).unwrap();
+        for cap in start..=start + SECRET.len() {
+            let called = setup(cap).call().await;
+            assert!(!note(&called).contains("Bearer s3"), "{cap}: {}", note(&called));
+        }
+    });
+}
+
+#[test]
 fn a_secret_url_is_called_and_never_seen() {
     on_guests(async {
         let (origin, seen) = server().await;
@@ -255,6 +275,26 @@ fn a_service_that_fails_is_to_blame() {
         let (kind, blame, said, _) = failure(&called);
         assert_eq!((kind, blame), (ErrorKind::Retry, Blame::Remote), "{said}");
         assert!(said.starts_with("Error::Connect("), "{said}");
+    });
+}
+
+#[test]
+fn a_failed_call_is_to_blame_until_it_goes_well() {
+    on_guests(async {
+        for (first, next, blame) in [
+            ("/status/500", "/status/200", Blame::Remote),
+            ("/status/200", "/status/500", Blame::Remote),
+            ("/status/200", "/status/200", Blame::Plugin),
+            ("/status/500", "/status/404", Blame::Plugin),
+            ("/fails-once", "/fails-once", Blame::Plugin),
+            ("/status/500", "/status/500", Blame::Remote),
+        ] {
+            let (origin, _) = server().await;
+            let setup = Setup::new("call-next-then-retry")
+                .calling(&origin, first)
+                .setting("next", format!("{origin}{next}"));
+            assert_eq!(failure(&setup.call().await).1, blame, "{first} {next}");
+        }
     });
 }
 

@@ -220,7 +220,11 @@ async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Full<
         headers.join(", "),
         String::from_utf8_lossy(&body)
     );
-    seen.0.lock().unwrap().push(text.clone());
+    let is_first = {
+        let mut seen = seen.0.lock().unwrap();
+        seen.push(text.clone());
+        seen.len() == 1
+    };
     let response = Response::builder().header("server", "rig");
     let large = || Full::new(Bytes::from(vec![b'x'; 2 << 20]));
     let response = match head.uri.path() {
@@ -232,6 +236,8 @@ async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Full<
                 .body(Full::new(text.into()))
         }
         "/redirect" => response.status(302).header("location", "/echo").body(Full::default()),
+        "/echo-error" => response.status(500).body(Full::new(text.into())),
+        "/fails-once" => response.status(if is_first { 500 } else { 200 }).body(Full::default()),
         "/large" => response.body(large()),
         "/large-error" => response.status(500).body(large()),
         "/gzip" => response.header("content-encoding", "gzip").body(Full::new("gzipped".into())),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::rig::*;
-use crate::host::{Engine, Options, Wire};
+use crate::host::{DryAnswer, Engine, Options, Wire};
 use crate::words::attempt::{Blame, ErrorKind, LogLevel, Outcome};
 use crate::words::limits;
 
@@ -144,10 +144,66 @@ fn an_instance_is_waited_for_and_given_back() {
         let (kind, blame, reason, _) = failure(&called);
         assert_eq!((kind, blame), (ErrorKind::Host, Blame::Host));
         assert!(reason.starts_with("no instance was free within 300 ms"), "{reason}");
+        assert!(called.was_not_begun());
+        assert!(matches!(called.outcome, Outcome::Failed { permanent: false, after_ms: Some(1000), .. }));
         running.abort();
         assert!(running.await.unwrap_err().is_cancelled());
         let called = call(&with("noop", Duration::from_secs(60))).await;
         assert_eq!(called.outcome, Outcome::Done { note: None });
+    });
+}
+
+#[test]
+fn a_stopped_attempt_tells_what_it_did_up_to_then() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let handler = Setup::new("call-next")
+            .calling(&origin, "/status/200")
+            .setting("next", format!("{origin}/hang"))
+            .bind();
+        let stop = async {
+            while seen.all().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let called = handler.call_until(event(), Arc::new(Memory::default()), Wire::Live, stop).await;
+        let stopped = "the daemon was stopped during this attempt";
+        assert_eq!(failure(&called), (ErrorKind::Interrupted, Blame::Host, stopped, false));
+        assert!(matches!(called.outcome, Outcome::Failed { after_ms: Some(0), .. }));
+        assert!(!called.was_not_begun());
+        let calls: Vec<_> = called.calls.iter().map(|c| (c.status, c.error.as_deref())).collect();
+        let perhaps = "the attempt ended before the answer; the request was perhaps sent";
+        assert_eq!(calls, [(Some(200), None), (None, Some(perhaps))]);
+        assert!(called.memory_bytes > 0 && !called.took.is_zero());
+        assert_eq!(called.logs[0].message, "the first call went through");
+    });
+}
+
+#[test]
+fn a_loop_is_stopped_and_gives_back_its_instance() {
+    on_guests(async {
+        let engine = Engine::new(Options { cache: None, instances_max: 1 }).unwrap();
+        let with = |behaviour: &str| {
+            let mut setup = Setup::new(behaviour);
+            setup.engine = engine.clone();
+            setup.bind()
+        };
+        let live = async {
+            while engine.inner.instances.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let shelf = || Arc::new(Memory::default());
+        let called = with("loop").call_until(event(), shelf(), Wire::Live, live).await;
+        assert_eq!(failure(&called).0, ErrorKind::Interrupted);
+        assert_eq!(engine.inner.instances.available_permits(), 1);
+
+        let held = Arc::clone(&engine.inner.instances).acquire_owned().await.unwrap();
+        let at_once = std::future::ready(());
+        let called = with("noop").call_until(event(), shelf(), Wire::Live, at_once).await;
+        assert_eq!(failure(&called).0, ErrorKind::Interrupted, "also while it waits for an instance");
+        drop(held);
+        assert_eq!(call(&with("noop")).await.outcome, Outcome::Done { note: None });
     });
 }
 
@@ -187,6 +243,16 @@ fn memory_is_capped_and_reported() {
 }
 
 #[test]
+fn a_trap_after_a_growth_that_was_done_without_is_a_trap() {
+    on_guests(async {
+        let called = Setup::new("grow-in-vain-then-trap").call().await;
+        let (kind, blame, reason, _) = failure(&called);
+        assert_eq!((kind, blame), (ErrorKind::Trap, Blame::Plugin), "{reason}");
+        assert!(reason.contains("told to panic after all"), "{reason}");
+    });
+}
+
+#[test]
 fn what_wasi_could_give_is_not_there() {
     on_guests(async {
         for (behaviour, absent) in [("sockets", "Ok"), ("files", "Ok"), ("environment", "(")] {
@@ -219,12 +285,31 @@ fn a_dry_call_sends_nothing() {
     on_guests(async {
         let (origin, seen) = server().await;
         let handler = Setup::new("post").calling(&origin, "/").bind();
-        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry).await;
+        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry(Vec::new())).await;
         assert_eq!(note(&called), "0 200 [content-type: application/json] {}");
         assert_eq!(called.calls[0].status, Some(200));
         assert!(seen.all().is_empty());
         let denied = Setup::new("post").setting("url", "http://127.0.0.1:1/").bind();
-        let called = denied.call(event(), Arc::new(Memory::default()), Wire::Dry).await;
+        let called = denied.call(event(), Arc::new(Memory::default()), Wire::Dry(Vec::new())).await;
         assert_eq!(failure(&called).0, ErrorKind::Denied);
+    });
+}
+
+#[test]
+fn a_dry_wire_answers_in_turn_and_the_last_again() {
+    on_guests(async {
+        let answer = |status, body: &'static str| DryAnswer { status, body: body.into() };
+        let answers = vec![answer(500, "{\"busy\":true}"), answer(200, "ok")];
+        let setup = Setup::new("call-next").calling("https://a.example", "/");
+        let handler = setup.setting("next", "https://a.example/next").bind();
+        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry(answers.clone())).await;
+        assert_eq!(note(&called), "1 200 [content-type: text/plain; charset=utf-8] ok");
+        let statuses: Vec<_> = called.calls.iter().map(|call| call.status).collect();
+        assert_eq!(statuses, [Some(500), Some(200)]);
+
+        let many = Setup::new("many-calls").calling("https://a.example", "/").bind();
+        let called = many.call(event(), Arc::new(Memory::default()), Wire::Dry(answers)).await;
+        let statuses: Vec<_> = called.calls.iter().map(|call| call.status).collect();
+        assert_eq!(statuses, [Some(500), Some(200), Some(200)]);
     });
 }

@@ -80,6 +80,7 @@ fn a_broken_shelf_is_the_hosts_fault() {
             let (found, blame, reason, permanent) = failure(&called);
             assert_eq!((found, blame, permanent), (kind, Blame::Host, false), "{reason}");
             assert!(reason.contains(expected), "{reason}");
+            assert!(!called.was_not_begun(), "{reason}");
         }
         // The engine has survived all of them.
         assert_eq!(note(&Setup::new("add-state").call().await), "added");

@@ -32,7 +32,7 @@ async fn main() {
     for _ in 0..args.rounds {
         let started = Instant::now();
         for _ in 0..args.calls {
-            let called = handler.call(event(), Arc::new(EmptyShelf), Wire::Dry).await;
+            let called = handler.call(event(), Arc::new(EmptyShelf), Wire::Dry(Vec::new())).await;
             assert!(matches!(called.outcome, longshore::words::attempt::Outcome::Done { .. }), "{called:?}");
         }
         ours.push(per_call(started, args.calls));
