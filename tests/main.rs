@@ -9,6 +9,7 @@ mod demo;
 mod hostile;
 mod house;
 mod kill;
+mod lease;
 mod observe;
 mod read;
 mod sync;
