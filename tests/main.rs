@@ -12,5 +12,6 @@ mod kill;
 mod lease;
 mod observe;
 mod read;
+mod settle;
 mod sync;
 mod verify;
