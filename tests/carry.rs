@@ -1,5 +1,8 @@
 //! Carry: lease, call, settle. Real components, stand-ins for Slack and HubSpot, retries, history.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::Value;
 use stand_ins::{Fault, HubSpot, Slack};
 
@@ -161,6 +164,59 @@ async fn what_nobody_takes_any_more_is_held_and_goes_on_when_it_is_back() {
     let _daemon = scene.home.start().await;
     let resumed = scene.home.json(&["deliveries", "list", "--status", "held"]);
     assert_eq!(resumed["rows"].as_array().unwrap().len(), 0, "{resumed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_handlers_deliveries_are_held_new_events_make_none_and_the_other_handler_works() {
+    let scene = Scene::new().await;
+    scene.slack.fail_next(Fault::delay(Duration::from_secs(300)));
+    let mut daemon = scene.home.start().await;
+    daemon.client().send(&Event::new("evt_before", "message.received")).await.unwrap();
+    wait_for("the call that hangs", async || (!scene.slack.received().is_empty()).then_some(())).await;
+    scene.ended(1).await;
+    daemon.kill();
+
+    let whole = config(&scene.slack, &scene.hubspot);
+    let without = whole.replace("  slack-notify:\n", "  slack-notify:\n    enabled: false\n");
+    assert_ne!(whole, without);
+    scene.home.configure("", &without);
+    let mut daemon = scene.home.start().await;
+    daemon.client().send(&Event::new("evt_meanwhile", "message.received")).await.unwrap();
+    let rows = scene.ended(2).await;
+    assert_eq!(rows.len(), 3, "the new event made one delivery: {rows:#?}");
+    let status = |handler: &str| -> Vec<_> {
+        let of = rows.iter().filter(|row| row["handler"] == handler);
+        of.map(|row| row["status"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(status("slack-notify"), ["held"]);
+    assert_eq!(status("crm-sync"), ["done", "done"]);
+    assert!(daemon.stop().success());
+
+    scene.home.configure("", &whole);
+    let _daemon = scene.home.start().await;
+    let rows = scene.ended(3).await;
+    assert!(rows.iter().all(|row| row["status"] == "done"), "{rows:#?}");
+    assert_eq!(scene.slack.received().len(), 2, "the held one went on, and nothing else was called");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_two_copies_at_once_are_one_call() {
+    let scene = Scene::new().await;
+    let daemon = scene.home.start().await;
+    let client = Arc::new(daemon.client());
+    let event = Event::new("evt_race", "reply.received");
+    let mut copies = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let (client, event) = (Arc::clone(&client), event.clone());
+        copies.spawn(async move { client.send(&event).await.unwrap().status });
+    }
+    assert!(copies.join_all().await.iter().all(|status| *status == 200));
+    // What came after the copies is done, so what a copy had led to would be there as well.
+    client.send(&Event::new("evt_after", "reply.received")).await.unwrap();
+    let rows = scene.ended(4).await;
+    assert_eq!(rows.len(), 4, "{rows:#?}");
+    assert_eq!(scene.slack.received().len(), 2, "one for the copies and one for the event after them");
+    assert_eq!(scene.hubspot.notes().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,7 @@ async fn each_ends_within_its_budget_with_the_right_blame() {
             "{name}: {shown:#}"
         );
         let took = first["took_ms"].as_u64().unwrap();
-        assert!(took < 5_000, "{name} had 500 ms and took {took}: {shown:#}");
+        assert!(took < 2_000, "{name} had 500 ms and took {took}: {shown:#}");
     }
 }
 

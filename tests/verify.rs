@@ -116,20 +116,24 @@ fn the_kept_vectors_come_out_as_marked_and_a_preset_that_is_not_there_is_null() 
         serde_json::from_str(&std::fs::read_to_string(folder.join(file)).unwrap()).unwrap()
     };
     let mut vectors = read("five.json");
-    let mut stranger = vectors[0].clone();
-    stranger["id"] = "of-a-stranger".into();
-    stranger["provider"] = "nobody-knows".into();
-    vectors.push(stranger);
+    assert_eq!(vectors.len(), 100);
+    // Three providers whose schemes are known and whose presets are not in the binary.
+    let others = read("others.json");
+    assert_eq!(others.len(), 3);
+    vectors.extend(others);
     std::fs::write(home.path().join("vectors.json"), serde_json::to_string(&vectors).unwrap()).unwrap();
     let output = home.cli(&["verify", "--vectors", "vectors.json"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
     let judged: Vec<serde_json::Value> =
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(judged.len(), 101);
+    assert_eq!(judged.len(), vectors.len());
     for (vector, line) in std::iter::zip(&vectors, &judged).take(100) {
         assert_eq!((&line["id"], &line["valid"]), (&vector["id"], &vector["valid"]), "{line}");
     }
-    assert_eq!(judged[100]["valid"], serde_json::Value::Null);
-    assert_eq!(judged[100]["reason"], "unknown preset");
+    for (vector, line) in std::iter::zip(&vectors, &judged).skip(100) {
+        assert_eq!(line["id"], vector["id"]);
+        assert_eq!(line["valid"], serde_json::Value::Null, "{line}");
+        assert_eq!(line["reason"], "unknown preset", "{line}");
+    }
 }

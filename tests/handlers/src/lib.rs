@@ -20,6 +20,7 @@
 //! | `disown` | posts and disowns |
 //! | `credential` | posts with the secret named `secret`, used as `credential` says |
 //! | `get-state`, `add-state`, `set-state-then-reject`, `list-state` | uses its shelf |
+//! | `count-state` | reads a counter, adds one to it, answers with the sum |
 //! | `sockets`, `files`, `environment` | reaches for what WASI could give |
 
 // The contract's exports are functions with C names, which the macro below writes.
@@ -103,7 +104,9 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
         }
         "settings" => done(format!("{} {:?}", settings::all(), settings::get(&setting("url")))),
         "sockets" | "files" | "environment" => done(reach(behaviour)),
-        "get-state" | "add-state" | "set-state-then-reject" | "list-state" => use_state(behaviour, event),
+        "get-state" | "add-state" | "count-state" | "set-state-then-reject" | "list-state" => {
+            use_state(behaviour, event)
+        }
         _ => call(behaviour, event),
     }
 }
@@ -201,6 +204,12 @@ fn use_state(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
         "add-state" => {
             state::add("count", 1, None).map_err(failed)?;
             done("added")
+        }
+        "count-state" => {
+            let before = state::get("count").map_err(failed)?.unwrap_or_else(|| b"0".to_vec());
+            state::add("count", 1, None).map_err(failed)?;
+            let before: u64 = String::from_utf8_lossy(&before).parse().expect("a counter is decimal");
+            done((before + 1).to_string())
         }
         "set-state-then-reject" => {
             state::set("last", b"lost", None).map_err(failed)?;
