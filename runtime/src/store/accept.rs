@@ -40,10 +40,11 @@ pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, 
             Claimed::Known(stored) => incoming[at].stored = Some(stored),
         }
     }
+    let received_at = accept.received_at;
     let positions =
-        if new.is_empty() { BTreeMap::new() } else { write(core, &accept, &incoming, new).await? };
+        if new.is_empty() { BTreeMap::new() } else { write(core, accept, &incoming, new, now).await? };
     let receipt = receipt(incoming, &positions);
-    count_redeliveries(core, &receipt, accept.received_at);
+    count_redeliveries(core, &receipt, received_at);
     Ok(receipt)
 }
 
@@ -103,14 +104,15 @@ fn ask_index(core: &Core, mine: Mine, now: Millis) -> Result<Claimed, Refused> {
 /// Writes the new events and waits until they are durable. Returns where each of them lies.
 async fn write(
     core: &Core,
-    accept: &Accept,
+    accept: Accept,
     incoming: &[Incoming],
     new: BTreeMap<usize, Mine>,
+    now: Millis,
 ) -> Result<BTreeMap<usize, Stored>, Refused> {
-    let record = record_of(accept, incoming, new.keys());
+    let record = record_of(accept, incoming, &new, now);
     let draft = super::codec::draft_accept(&record);
     let places: Vec<(usize, Arc<Claim>)> = new.iter().map(|(at, mine)| (*at, mine.claim.clone())).collect();
-    let job = AcceptJob { draft, record, claims: new.into_values().collect() };
+    let job = Box::new(AcceptJob { draft, record, claims: new.into_values().collect() });
     let too_large = (job.draft.bytes() > RECORD_BYTES_MAX).then(|| {
         Refused::Failed(format!("a record of {} bytes is too large for the journal", job.draft.bytes()))
     });
@@ -135,33 +137,33 @@ async fn write(
     Ok(stored)
 }
 
-fn record_of<'a>(
-    accept: &Accept,
+/// The record of the new events. Takes what it can: the body is copied once, when it is encoded.
+fn record_of(
+    accept: Accept,
     incoming: &[Incoming],
-    new: impl Iterator<Item = &'a usize>,
+    new: &BTreeMap<usize, Mine>,
+    now: Millis,
 ) -> AcceptRecord {
-    let event = |at: &usize| {
-        let event = &accept.events[*at];
-        EventRecord {
-            id: event.id.clone(),
-            event_type: event.event_type.clone(),
-            range: event.range,
-            test: event.test,
-            body_hash: incoming[*at].body_hash,
-            deliveries: event.deliveries.clone(),
-        }
+    let is_new = |(at, _): &(usize, NewEvent)| new.contains_key(at);
+    let event = |(at, event): (usize, NewEvent)| EventRecord {
+        id: event.id,
+        event_type: event.event_type,
+        range: event.range,
+        test: event.test,
+        body_hash: incoming[at].body_hash,
+        deliveries: event.deliveries,
     };
     AcceptRecord {
-        source: accept.source.clone(),
+        source: accept.source,
         received_at: accept.received_at,
         queued_us: now_us(),
         signed_at: accept.signed_at,
         secret: accept.secret,
-        dedupe_window: accept.dedupe_window,
-        query: accept.query.clone(),
-        headers: accept.headers.clone(),
-        events: new.map(event).collect(),
-        body: accept.body.clone(),
+        expires: now.plus(accept.dedupe_window),
+        query: accept.query,
+        headers: accept.headers,
+        events: accept.events.into_iter().enumerate().filter(is_new).map(event).collect(),
+        body: accept.body,
     }
 }
 

@@ -3,8 +3,6 @@
 //! Accept and begun are written for every event and are compact binary; what is written once an attempt carries
 //! JSON for the parts that people read. A kind that this file does not name refuses to start.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,7 +81,8 @@ pub(super) struct AcceptRecord {
     pub queued_us: u64,
     pub signed_at: Option<Millis>,
     pub secret: Fingerprint,
-    pub dedupe_window: Duration,
+    /// When its ids are forgotten, by the clock of `health::Clock`.
+    pub expires: Millis,
     pub query: Option<String>,
     pub headers: Vec<(String, String)>,
     pub events: Vec<EventRecord>,
@@ -137,9 +136,16 @@ pub(super) struct SettleRecord {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ShelfChange {
-    Set { value: Bytes, expires: Option<Millis> },
+    Set {
+        value: Bytes,
+        expires: Option<Millis>,
+    },
     Delete,
-    Add { delta: i64, expires: Option<Millis> },
+    /// What a counter came to: the sum, so that it can be read again without what came before.
+    Sum {
+        sum: i64,
+        expires: Option<Millis>,
+    },
 }
 
 /// A value of a shelf whose settle record is about to be dropped.
@@ -320,7 +326,7 @@ impl AcceptRecord {
         out.u64(self.queued_us);
         out.option(self.signed_at, Out::millis);
         out.raw(&self.secret.0);
-        out.u64(u64::try_from(self.dedupe_window.as_millis()).unwrap_or(u64::MAX));
+        out.millis(self.expires);
         out.option(self.query.as_deref(), Out::text);
         out.len(self.headers.len());
         for (name, value) in &self.headers {
@@ -341,7 +347,7 @@ impl AcceptRecord {
             queued_us: bytes.u64()?,
             signed_at: bytes.option(In::millis)?,
             secret: Fingerprint(bytes.array()?),
-            dedupe_window: Duration::from_millis(bytes.u64()?),
+            expires: bytes.millis()?,
             query: bytes.option(In::text)?,
             headers: bytes.list(|bytes| Ok((bytes.text()?, bytes.text()?)))?,
             events: bytes.list(EventRecord::decode)?,
@@ -470,10 +476,10 @@ impl ShelfChange {
                 out.bytes(value);
             }
             ShelfChange::Delete => out.u8(2),
-            ShelfChange::Add { delta, expires } => {
+            ShelfChange::Sum { sum, expires } => {
                 out.u8(3);
                 out.option(*expires, Out::millis);
-                out.raw(&delta.to_le_bytes());
+                out.raw(&sum.to_le_bytes());
             }
         }
     }
@@ -487,7 +493,7 @@ impl ShelfChange {
             2 => Ok(ShelfChange::Delete),
             3 => {
                 let expires = bytes.option(In::millis)?;
-                Ok(ShelfChange::Add { delta: i64::from_le_bytes(bytes.array()?), expires })
+                Ok(ShelfChange::Sum { sum: i64::from_le_bytes(bytes.array()?), expires })
             }
             _ => Err(Unreadable("a write to a shelf is of no known sort")),
         }

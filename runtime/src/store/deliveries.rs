@@ -95,17 +95,19 @@ pub(super) async fn begin(core: &Core, begun: Begun) -> Result<(), Error> {
 pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<Settled, Error> {
     let clock = core.clock.expiry(now);
     let Settle { delivery, handler, attempt, verdict, shelf: txn } = settle;
-    let writes = shelf::changes(txn.clone(), clock);
-    let record =
-        Record::Settle(Box::new(SettleRecord { delivery, handler, at: now, attempt, verdict, writes }));
-    let draft = record.draft();
+    let parts = SettleRecord { delivery, handler, at: now, attempt, verdict, writes: Vec::new() };
+    // Without writes it can be encoded here; sums are known in the writer only.
+    let record = Record::Settle(Box::new(parts));
+    let draft = txn.writes.is_empty().then(|| record.draft());
     core.change(move |batch| {
-        let Record::Settle(settle) = &record else { unreachable!("it was made two lines above") };
+        let Record::Settle(mut settle) = record else { unreachable!("it was made a few lines above") };
         let row = batch.stage.row_of(&settle.delivery)?;
         if !shelf::holds(&batch.stage, &settle.handler, &txn, clock)? {
             return Ok(Settled::Conflict);
         }
-        batch.append_drafted(&draft, &record, row.head)?;
+        settle.writes = shelf::changes(&batch.stage, &settle.handler, &txn, clock)?;
+        let record = Record::Settle(settle);
+        batch.append_drafted(&draft.unwrap_or_else(|| record.draft()), &record, row.head)?;
         Ok(Settled::Written)
     })
     .await

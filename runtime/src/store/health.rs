@@ -114,8 +114,10 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// `highest_before`: of the starts before. One that is hours ahead was a clock that was wrong; were it
+    /// believed, everything would be old for good.
     pub(super) fn new(now: Millis, highest_before: Millis) -> Clock {
-        let at_start = now.max(highest_before);
+        let at_start = now.max(highest_before.min(now.plus(EXPIRY_JUMP_MAX)));
         Clock { started: Instant::now(), at_start, highest: AtomicU64::new(at_start.0) }
     }
 
@@ -147,5 +149,7 @@ mod tests {
         assert_eq!(clock.expiry_after(Millis(9 * hour), second), Millis(10 * hour + 500));
         assert_eq!(clock.expiry_after(Millis(9000 * hour), second), Millis(11 * hour + 1000));
         assert_eq!(Clock::new(Millis(5), Millis(9)).expiry(Millis(6)), Millis(9), "nor over a restart");
+        let wrong_before = Clock::new(Millis(5), Millis(9000 * hour));
+        assert_eq!(wrong_before.expiry(Millis(6)), Millis(5 + hour), "but one that was wrong is not kept");
     }
 }

@@ -15,8 +15,8 @@ use super::rows::Row;
 use super::stage::Redeliveries;
 use super::view::{KeyEntry, Scan, prefixed};
 use super::{
-    DeliveryFilter, DeliveryHistory, DeliveryRow, DeliverySummary, Error, EventFilter, EventRow, Interrupted,
-    Page, RulingRow, Status, claims, keys,
+    DeliveryFilter, DeliveryHistory, DeliveryRow, DeliverySummary, Durability, Error, EventFilter, EventRow,
+    Interrupted, Page, RulingRow, Status, claims, keys,
 };
 use crate::words::attempt::{Outcome, Verdict};
 use crate::words::event::{DeliveryId, EventRef, Name};
@@ -299,6 +299,9 @@ pub(super) fn answer_us(
     record: &AcceptRecord,
 ) -> Result<Option<u64>, Error> {
     let end = header.end();
+    if core.options.durability == Durability::ProcessCrash {
+        return Ok(Some(header.written_at.saturating_sub(record.queued_us)));
+    }
     let durable_at = match core.segments.batch_header(end)? {
         Some(next) if next.durable >= end => next.durable_at,
         Some(_) => 0,
@@ -318,13 +321,13 @@ pub(super) fn deliveries(core: &Core, filter: &DeliveryFilter) -> Result<Page<De
     let mut rows = Vec::new();
     let mut candidates = Candidates::new(core, filter, below.as_ref())?;
     for looked_at in 0.. {
-        let Some(id) = candidates.next().transpose()? else { break };
+        let Some((id, row)) = candidates.next().transpose()? else { break };
         if rows.len() >= limit || looked_at >= HISTORY_SCAN_MAX {
             let cut = rows.len() < limit;
             let next = candidates.before.map(|id: DeliveryId| id.to_string());
             return Ok(Page { rows, next, cut });
         }
-        let Some(row) = core.row(&id)? else { continue };
+        let Some(row) = row.map_or_else(|| core.row(&id), |row| Ok(Some(row)))? else { continue };
         if filter.since.is_some_and(|since| row.accepted_at.plus(ORDER_SLACK) < since) {
             break;
         }
@@ -394,7 +397,8 @@ impl<'a> Candidates<'a> {
         Ok(Candidates { scans: scans.collect(), before: below.cloned(), last: below.cloned() })
     }
 
-    fn next(&mut self) -> Option<Result<DeliveryId, Error>> {
+    /// With its row, where that was what was scanned.
+    fn next(&mut self) -> Option<Result<(DeliveryId, Option<Row>), Error>> {
         let mut newest: Option<(DeliveryId, usize)> = None;
         for (at, (skip, scan)) in self.scans.iter_mut().enumerate() {
             let id = match scan.peek() {
@@ -409,9 +413,13 @@ impl<'a> Candidates<'a> {
             }
         }
         let (id, at) = newest?;
-        self.scans[at].1.next();
+        let value = self.scans[at].1.next()?;
         self.before = self.last.replace(id.clone());
-        Some(Ok(id))
+        Some(value.and_then(|(_, value)| {
+            // A key by status says nothing more.
+            let row = if value.is_empty() { None } else { Some(Row::decode(&value)?) };
+            Ok((id, row))
+        }))
     }
 }
 

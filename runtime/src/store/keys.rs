@@ -153,6 +153,10 @@ pub(super) fn shelf(handler: &Name, name: &str) -> Vec<u8> {
     key
 }
 
+pub(super) fn shelves() -> Vec<u8> {
+    vec![SHELF]
+}
+
 pub(super) fn shelf_size(handler: &Name) -> Vec<u8> {
     named(SHELF_SIZE, handler)
 }

@@ -4,6 +4,7 @@
 //! idempotency keys in their window, shelves, the times of secrets) is copied to the end of the journal under its
 //! old position. A segment is deleted when its copies are durable and the index is past it.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::claims::key_of;
@@ -22,13 +23,14 @@ use super::view::{KeyEntry, prefixed};
 use super::writer::Batch;
 use super::{Error, Retained, Status, history, keys};
 use crate::words::event::{DeliveryId, Name};
-use crate::words::limits::RETAIN_CHUNK_RECORDS;
+use crate::words::limits::{PURGE_CHUNK_KEYS, RETAIN_CHUNK_RECORDS};
 use crate::words::time::Millis;
 
 pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Error> {
     let _one_at_a_time = core.retaining.lock().await;
     let now = core.clock.expiry(now);
     let mut done = Retained { deliveries_dead: end_old_deliveries(core, now).await?, ..Retained::default() };
+    purge_shelves(core, now).await?;
     for (oldest, next) in doomed(core, now)? {
         done.events_dropped += empty(core, &oldest, next.header.base, now).await?;
         done.bytes_freed += delete(core, &oldest, &next).await?;
@@ -56,8 +58,11 @@ async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error>
     Ok(ended)
 }
 
-/// The oldest segments that are wholly too old, or too many; each with the one after it. Never the last.
-fn doomed(core: &Core, now: Millis) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>, Error> {
+/// A segment, and the one after it.
+type Doomed = (Arc<Segment>, Arc<Segment>);
+
+/// The oldest segments that are wholly too old, or too many. Never the last.
+fn doomed(core: &Core, now: Millis) -> Result<Vec<Doomed>, Error> {
     let list = core.segments.list();
     let mut bytes = core.segments.bytes();
     let mut doomed = Vec::new();
@@ -239,10 +244,9 @@ fn sort_accept(
     }
     verdicts.positions.push(candidate.position);
     verdicts.events += accept.events.len() as u64;
-    let expires = accept.received_at.plus(accept.dedupe_window);
     for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
         let key = key_of(accept.source.as_str(), &event.id);
-        let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires };
+        let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires: accept.expires };
         sort_key(batch, verdicts, copy, now)?;
     }
     Ok(())
@@ -332,7 +336,7 @@ fn keep_shelf_values(
         let value = match change {
             ShelfChange::Set { value, .. } => value.clone(),
             // The sum is in the index; a counter is never too large for it.
-            ShelfChange::Add { .. } => bytes::Bytes::new(),
+            ShelfChange::Sum { .. } => bytes::Bytes::new(),
             ShelfChange::Delete => continue,
         };
         let shelf = ShelfRecord {
@@ -360,6 +364,56 @@ fn keep_shelf_value(batch: &mut Batch, at: u64, shelf: &ShelfRecord, now: Millis
     batch.append(&Record::Shelf(copy), 0).map(drop)
 }
 
+/// Expired values count against their handler's shelf until they are gone. The journal has no word of it: an index
+/// that is built again has them again, expired, until the next time.
+async fn purge_shelves(core: &Arc<Core>, now: Millis) -> Result<(), Error> {
+    let mut range = Some(prefixed(&keys::shelves()));
+    while let Some((from, to)) = range.take() {
+        let reader = core.clone();
+        let bounds = (from, to.clone());
+        let (expired, last) = blocking(move || expired_in(&reader, bounds, now)).await?;
+        range = last.map(|last| (Bound::Excluded(last), to));
+        if expired.is_empty() {
+            continue;
+        }
+        core.change(move |batch| {
+            for (handler, key) in expired {
+                let entry = batch.stage.get(&keys::shelf(&handler, &key))?;
+                let entry = entry.map(|value| Entry::decode(&value)).transpose()?;
+                if let Some(entry) = entry.filter(|entry| !entry.is_live(now)) {
+                    set_entry(&mut batch.stage, &handler, &key, Some(&entry), None)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+type ShelfKeys = Vec<(Name, String)>;
+
+/// Keys that are expired among the first of a range, and the last that was looked at where there are more.
+fn expired_in(
+    core: &Core,
+    range: super::index::Range,
+    now: Millis,
+) -> Result<(ShelfKeys, Option<Vec<u8>>), Error> {
+    let mut expired = Vec::new();
+    let mut last = None;
+    for (looked_at, entry) in core.scan(range, false).enumerate() {
+        if looked_at == PURGE_CHUNK_KEYS {
+            return Ok((expired, last));
+        }
+        let (key, value) = entry?;
+        if !Entry::decode(&value)?.is_live(now) {
+            expired.push(keys::shelf_in(&key)?);
+        }
+        last = Some(key.to_vec());
+    }
+    Ok((expired, None))
+}
+
 // === files ===
 
 async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -> Result<u64, Error> {
@@ -377,7 +431,7 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         }
         core.index.flush()?;
         let cannot = |source| Error::Io { what: "cannot delete", path: segment.path.clone(), source };
-        let bytes = segment.file.len().map_err(cannot)?;
+        let bytes = segment.file.length().map_err(cannot)?;
         core.segments.remove_oldest();
         core.disk.remove(&segment.path).map_err(cannot)?;
         core.disk.sync_dir(&core.journal_dir).map_err(cannot)?;

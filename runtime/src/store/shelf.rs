@@ -136,14 +136,38 @@ pub(super) fn list(
     Ok(found)
 }
 
-/// A transaction's writes, with the times at which they end.
-pub(super) fn changes(txn: ShelfTxn, now: Millis) -> Vec<(String, ShelfChange)> {
-    let change = |write| match write {
-        ShelfWrite::Set { value, ttl } => ShelfChange::Set { value, expires: ttl.map(|ttl| now.plus(ttl)) },
-        ShelfWrite::Delete => ShelfChange::Delete,
-        ShelfWrite::Add { delta, ttl } => ShelfChange::Add { delta, expires: ttl.map(|ttl| now.plus(ttl)) },
-    };
-    txn.writes.into_iter().map(|(key, write)| (key, change(write))).collect()
+/// A transaction's writes as they are written down: with the times at which they end, and sums for additions.
+/// What does not hold a decimal number counts as 0; a sum stops at the ends of 64 bits. Without a ttl of its own,
+/// an addition leaves the counter's end where it is.
+pub(super) fn changes(
+    stage: &Stage,
+    handler: &Name,
+    txn: &ShelfTxn,
+    now: Millis,
+) -> Result<Vec<(String, ShelfChange)>, Error> {
+    let mut changes = Vec::with_capacity(txn.writes.len());
+    for (key, write) in &txn.writes {
+        let change = match write {
+            ShelfWrite::Set { value, ttl } => {
+                ShelfChange::Set { value: value.clone(), expires: ttl.map(|ttl| now.plus(ttl)) }
+            }
+            ShelfWrite::Delete => ShelfChange::Delete,
+            ShelfWrite::Add { delta, ttl } => {
+                let old = entry(stage, handler, key)?.filter(|old| old.is_live(now));
+                let expires = ttl.map(|ttl| now.plus(ttl));
+                let expires = expires.or_else(|| old.as_ref().and_then(|old| old.expires));
+                ShelfChange::Sum { sum: number_of(old.as_ref()).saturating_add(*delta), expires }
+            }
+        };
+        changes.push((key.clone(), change));
+    }
+    Ok(changes)
+}
+
+fn number_of(entry: Option<&Entry>) -> i64 {
+    let text =
+        entry.and_then(|entry| entry.inline.as_deref()).and_then(|value| std::str::from_utf8(value).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 // === applying ===
@@ -158,22 +182,13 @@ pub(super) fn settled(stage: &mut Stage, position: u64, record: &SettleRecord) -
         let new = match change {
             ShelfChange::Set { value, expires } => Some(Entry::of(position, position, value, *expires)),
             ShelfChange::Delete => None,
-            ShelfChange::Add { delta, expires } => {
-                Some(added(old.as_ref().filter(|old| old.is_live(record.at)), position, *delta, *expires))
+            ShelfChange::Sum { sum, expires } => {
+                Some(Entry::of(position, position, &Bytes::from(sum.to_string()), *expires))
             }
         };
         set_entry(stage, &record.handler, key, old.as_ref(), new.as_ref())?;
     }
     Ok(())
-}
-
-/// What does not hold a decimal number counts as 0; a sum stops at the ends of 64 bits. Without a ttl of its
-/// own, an addition leaves the counter's end where it is.
-fn added(old: Option<&Entry>, position: u64, delta: i64, expires: Option<Millis>) -> Entry {
-    let text = old.and_then(|old| old.inline.as_deref()).and_then(|value| std::str::from_utf8(value).ok());
-    let sum = text.and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).saturating_add(delta);
-    let expires = expires.or_else(|| old.and_then(|old| old.expires));
-    Entry::of(position, position, &Bytes::from(sum.to_string()), expires)
 }
 
 pub(super) fn copied(stage: &mut Stage, position: u64, record: &ShelfRecord) -> Result<(), Error> {

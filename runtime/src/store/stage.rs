@@ -140,7 +140,6 @@ pub(super) fn apply_accept(
 ) -> Result<(), Error> {
     let deliveries: usize = record.events.iter().map(|event| event.deliveries.len()).sum();
     let share = bytes.div_ceil(deliveries.max(1)) as u64;
-    let expires = record.received_at.plus(record.dedupe_window);
     for (event, event_ref) in record.events.iter().zip(events_at(position)) {
         for delivery in &event.deliveries {
             let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
@@ -150,7 +149,7 @@ pub(super) fn apply_accept(
         stage.changes.keys.push(KeyPut {
             key: key_of(record.source.as_str(), &event.id),
             stored: Stored { event: event_ref, body_hash: event.body_hash },
-            expires,
+            expires: record.expires,
             copied: false,
             claim: None,
         });
@@ -357,9 +356,7 @@ fn copied_accept(
 ) -> Result<(), Error> {
     for copy in state {
         let event = EventRef { position, ordinal: copy.ordinal };
-        if !copy.redeliveries.is_empty() && stage.get(&keys::redeliveries(event))?.is_none() {
-            stage.put(keys::redeliveries(event), Blob::from(&copy.redeliveries[..]));
-        }
+        copied_counts(stage, event, &copy.redeliveries)?;
         for (subscription, row) in &copy.rows {
             let id = DeliveryId { event, subscription: subscription.clone() };
             if stage.row(&id)?.is_none() {
@@ -367,16 +364,29 @@ fn copied_accept(
             }
         }
     }
-    let expires = accept.received_at.plus(accept.dedupe_window);
     stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
         KeyPut {
             key: key_of(accept.source.as_str(), &event.id),
             stored: Stored { event: event_ref, body_hash: event.body_hash },
-            expires,
+            expires: accept.expires,
             copied: true,
             claim: None,
         }
     }));
+    Ok(())
+}
+
+/// A copy counts everything before itself; a count that began later is part of it.
+fn copied_counts(stage: &mut Stage, event: EventRef, counts: &[u8]) -> Result<(), Error> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let key = keys::redeliveries(event);
+    let known = stage.get(&key)?.map(|value| Redeliveries::decode(&value)).transpose()?;
+    let copied = Redeliveries::decode(counts)?;
+    if known.is_none_or(|known| known.counted_to <= copied.counted_to) {
+        stage.put(key, copied.encode());
+    }
     Ok(())
 }
 

@@ -117,7 +117,7 @@ struct QueueInner {
 impl Queue {
     /// # Errors
     /// `Busy` where too many wait already, `Closing`.
-    pub(super) fn push_accept(&self, job: AcceptJob) -> Result<(), (AcceptJob, Refused)> {
+    pub(super) fn push_accept(&self, job: Box<AcceptJob>) -> Result<(), (Box<AcceptJob>, Refused)> {
         let mut inner = self.lock();
         if inner.closed {
             return Err((job, Refused::Closing));
@@ -125,7 +125,7 @@ impl Queue {
         if inner.jobs.len() >= WRITER_QUEUE_MAX {
             return Err((job, Refused::Busy));
         }
-        inner.jobs.push_back(Job::Accept(Box::new(job)));
+        inner.jobs.push_back(Job::Accept(job));
         drop(inner);
         self.filled.notify_one();
         Ok(())
@@ -291,7 +291,7 @@ impl Waiting {
         match (self, outcome) {
             (Waiting::Accept(job, position), Ok(())) => job.stored(position),
             (Waiting::Accept(job, _), Err(failure)) => job.refuse(&failure.refused(free_bytes)),
-            (Waiting::Change(told), outcome) => told(outcome.as_ref().map(|()| ())),
+            (Waiting::Change(told), outcome) => told(outcome.as_ref().copied()),
         }
     }
 }

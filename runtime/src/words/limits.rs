@@ -205,6 +205,8 @@ pub const DELIVERY_RECORDS_MAX: usize = 4096;
 pub const SHELF_INLINE_BYTES_MAX: usize = 64;
 /// Records that retention moves or drops in one go, so that accepts need not wait for it.
 pub const RETAIN_CHUNK_RECORDS: usize = 64;
+/// Keys of shelves that are looked at in one go for expired ones.
+pub const PURGE_CHUNK_KEYS: usize = 1024;
 /// Deliveries that are held, resumed or ended in one go.
 pub const HOLD_CHUNK_DELIVERIES: usize = 256;
 /// How far the index may lag behind the journal before senders are refused.

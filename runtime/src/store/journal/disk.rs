@@ -33,7 +33,7 @@ pub trait File: Send + Sync + 'static {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
     /// `fdatasync`: the bytes, and the length where it grew.
     fn sync(&self) -> io::Result<()>;
-    fn len(&self) -> io::Result<u64>;
+    fn length(&self) -> io::Result<u64>;
     /// Reserves blocks without changing the length, so that a later write does not find the disk full.
     fn preallocate(&self, bytes: u64) -> io::Result<()>;
     /// Gives back reserved blocks beyond `len`.
@@ -104,7 +104,7 @@ impl File for fs::File {
         self.sync_data()
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 

@@ -178,8 +178,8 @@ impl File for HeldFile {
         self.disk.sync(Call::Sync(self.name.clone()), || self.file.sync())
     }
 
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
     }
 
     fn preallocate(&self, bytes: u64) -> io::Result<()> {

@@ -73,7 +73,7 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
         return Ok((appender, Found { last_record, ..Found::default() }));
     }
     // Blocks that were reserved for appending; the bytes themselves are left as they are.
-    let _ = last.file.len().and_then(|len| last.file.trim(len));
+    let _ = last.file.length().and_then(|len| last.file.trim(len));
     let previous = tail.before_loose.unwrap_or(last.header.previous_batch);
     let header = new_header(&opening, last.header.sequence + 1, tail.durable, previous);
     let copies = copies(&tail.loose, header.salt);
@@ -203,8 +203,8 @@ struct Tail {
 fn scan(segment: &Segment) -> Result<Tail, Error> {
     let base = segment.header.base;
     let mut tail = Tail { durable: base, end: base, torn_bytes: 0, before_loose: None, loose: Vec::new() };
-    let file_end =
-        base + segment.file.len().map_err(|error| segment.io(error))?.saturating_sub(SEGMENT_HEADER as u64);
+    let file_end = base
+        + segment.file.length().map_err(|error| segment.io(error))?.saturating_sub(SEGMENT_HEADER as u64);
     while tail.end < file_end {
         let read = segment.batch_header(tail.end).and_then(|header| {
             let records = segment.batch_records(&header)?;

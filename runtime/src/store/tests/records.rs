@@ -64,7 +64,7 @@ fn accepts() -> impl Strategy<Value = Record> {
                     queued_us,
                     signed_at,
                     secret: Fingerprint(secret),
-                    dedupe_window: Duration::from_millis(u64::from(window)),
+                    expires: Millis(u64::from(window)),
                     query,
                     headers,
                     events,
@@ -78,7 +78,7 @@ fn changes() -> impl Strategy<Value = ShelfChange> {
     prop_oneof![
         (blobs(), option::of(times())).prop_map(|(value, expires)| ShelfChange::Set { value, expires }),
         Just(ShelfChange::Delete),
-        (any::<i64>(), option::of(times())).prop_map(|(delta, expires)| ShelfChange::Add { delta, expires }),
+        (any::<i64>(), option::of(times())).prop_map(|(sum, expires)| ShelfChange::Sum { sum, expires }),
     ]
 }
 

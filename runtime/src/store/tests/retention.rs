@@ -22,6 +22,13 @@ async fn fill(ledger: &Ledger, from: usize, now: Millis) {
     }
 }
 
+async fn add(ledger: &Ledger, id: &str, delta: i64, ttl: Option<Duration>, now: Millis) {
+    let id = delivery_of(accept_one(ledger, at(for_crm(id), now, DAY * 7)).await);
+    let mut settle = settle_with(&id, 1, super::done(), Verdict::Done);
+    settle.shelf.writes.insert("count".into(), ShelfWrite::Add { delta, ttl });
+    assert_eq!(ledger.settle(settle, now).await.unwrap(), Settled::Written);
+}
+
 struct Past {
     open: EventRef,
     held: EventRef,
@@ -89,9 +96,9 @@ async fn check(ledger: &Ledger, past: &Past, began: Millis, now: Millis) {
     let large = ledger.shelf_get(&crm, "large", now).await.unwrap();
     assert_eq!(large.value.unwrap(), "v".repeat(500).as_bytes());
     let count = ledger.shelf_get(&crm, "count", now).await.unwrap();
-    assert_eq!(count.value.unwrap(), &b"7"[..]);
+    assert_eq!(count.value.unwrap(), &b"10"[..], "also where only the last addition is left");
     assert_eq!(ledger.shelf_list(&crm, "", None, 10, now).await.unwrap(), ["count", "large"]);
-    assert_eq!(ledger.shelf_bytes(&crm).await.unwrap(), 5 + 1 + 5 + 500, "the expired value is gone");
+    assert_eq!(ledger.shelf_bytes(&crm).await.unwrap(), 5 + 2 + 5 + 500, "the expired value is gone");
     let prints = [Fingerprint([2; 6]), Fingerprint([1; 6])];
     let seen = ledger.secrets_seen(&name("sendpilot"), &prints, now).await.unwrap();
     assert_eq!(seen, [None, Some(began)]);
@@ -108,8 +115,9 @@ async fn what_may_not_go_is_copied_forward_again_and_again_and_survives_a_rebuil
     let past = a_past(&ledger, began).await;
     let version = ledger.shelf_get(&name("crm"), "large", began).await.unwrap().version;
     fill(&ledger, 0, began).await;
+    add(&ledger, "adder", 3, None, began).await;
     assert_eq!(ledger.retain(began).await.unwrap().segments_dropped, 0, "nothing is old");
-    assert_eq!(every_id(&ledger).await.len(), 43);
+    assert_eq!(every_id(&ledger).await.len(), 44);
     ledger.close().await.unwrap();
     drop(ledger);
 
@@ -127,7 +135,7 @@ async fn what_may_not_go_is_copied_forward_again_and_again_and_survives_a_rebuil
         let retained = ledger.retain(now.plus(DAY * 30)).await.unwrap();
         if round == 0 {
             assert!(retained.segments_dropped >= 4, "{retained:?}");
-            assert_eq!(retained.events_dropped, 81, "the fillers, and the one that was done");
+            assert_eq!(retained.events_dropped, 82, "the fillers, and the one that was done");
             assert!(retained.bytes_freed > 60_000);
         }
         let stat = ledger.stat();
@@ -266,4 +274,23 @@ async fn a_segment_that_came_back_is_deleted_and_one_that_is_missing_refuses() {
     fs::remove_file(dir.path().join("journal").join(oldest)).unwrap();
     let error = Ledger::open(options, began).err().unwrap();
     assert!(error.to_string().contains("missing"), "{error}");
+}
+
+#[tokio::test]
+async fn an_expired_value_does_not_count_against_its_shelf_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let began = start();
+    let (ledger, _) = Ledger::open(options(dir.path()), began).unwrap();
+    add(&ledger, "evt_1", 7, Some(Duration::from_secs(60)), began).await;
+    let crm = name("crm");
+    ledger.retain(began).await.unwrap();
+    assert_eq!(ledger.shelf_bytes(&crm).await.unwrap(), 6);
+    ledger.retain(began.plus(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(ledger.shelf_bytes(&crm).await.unwrap(), 0);
+    assert_eq!(ledger.stat().live_bytes, 0);
+    drop(ledger);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (ledger, _) = Ledger::open(options(dir.path()), began).unwrap();
+    ledger.retain(began.plus(Duration::from_secs(60))).await.unwrap();
+    assert_eq!(ledger.shelf_bytes(&crm).await.unwrap(), 0, "nor after the index was built again");
 }
