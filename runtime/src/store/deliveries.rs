@@ -84,7 +84,8 @@ pub(super) async fn begin(core: &Core, begun: Begun) -> Result<(), Error> {
         let Record::Begun(begun) = &record else { unreachable!("it was made one line above") };
         let row = batch.stage.row_of(&begun.delivery)?;
         // Listed as due a moment ago and ended since, or begun twice from one listing: it is not called again.
-        if row.status != Status::Open || begun.number <= row.attempts {
+        let next = row.attempts.saturating_add(row.begun_without_end).saturating_add(1);
+        if row.status != Status::Open || begun.number != next {
             return Err(Error::WrongState(begun.delivery.clone(), row.status));
         }
         batch.append_drafted(&draft, &record, row.head).map(drop)

@@ -456,6 +456,10 @@ fn message_of(core: &Core, row: &Row) -> Result<Option<String>, Error> {
     for _ in 0..16 {
         let Some(found) = chained(core, position)? else { return Ok(None) };
         match found.record {
+            // A later attempt ended it: what a slow one said afterwards is not why.
+            Record::Settle(settle) if row.status.is_ended() && settle.attempt.number < row.attempts => {
+                position = found.link;
+            }
             Record::Settle(settle) => return Ok(said_by(*settle)),
             // It is open again: what was said before is what there is to know.
             Record::Hold(hold) if hold.status != Status::Open => return Ok(Some(hold.reason)),

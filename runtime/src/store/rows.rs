@@ -90,16 +90,23 @@ impl Row {
 
     pub(super) fn settled(&mut self, record: &SettleRecord) {
         let attempt = &record.attempt;
-        self.attempts = self.attempts.max(attempt.number);
-        self.begun_without_end = 0;
+        // A ruling or a later attempt came between: what this one returned is history only.
+        if attempt.number <= self.attempts {
+            return;
+        }
+        // Of an ended delivery only what is under way is left to count.
+        let passed = attempt.number - self.attempts;
+        self.attempts = attempt.number;
+        self.begun_without_end =
+            if self.status.is_ended() { self.begun_without_end.saturating_sub(passed) } else { 0 };
         self.last_status = attempt.calls.last().and_then(|call| call.status);
         self.last_took_ms = Some(attempt.took_ms);
         self.error_kind = match &attempt.outcome {
             Outcome::Failed { kind, .. } => Some(*kind),
             Outcome::Done { .. } | Outcome::Skipped { .. } => None,
         };
-        // The operator's word stands: what an attempt that was under way returned is history only.
-        if self.status == Status::Cancelled {
+        // The operator's word stands, and that of retention: nothing that has ended opens again by itself.
+        if self.status.is_ended() {
             return;
         }
         let status = match &record.verdict {

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::claims::{Hash, Stored, key_of};
-use super::codec::{AcceptRecord, CopyRecord, KeyDrop, Mark, Record, Redelivery, SecretsSeen, StateCopy};
+use super::codec::{
+    AcceptRecord, CopyRecord, KeyDrop, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
+};
 use super::index::{Blob, Index, Range};
 use super::rows::Row;
 use super::view::{Changes, KeyPut, Op, Scan, View, prefixed};
@@ -116,7 +118,8 @@ pub(super) fn apply(stage: &mut Stage, position: u64, bytes: usize, record: &Rec
         }
         Record::Settle(record) => {
             shelf::settled(stage, position, record)?;
-            change_row(stage, position, &record.delivery, |row| row.settled(record))
+            change_row(stage, position, &record.delivery, |row| row.settled(record))?;
+            announce_retry(stage, record)
         }
         Record::Shelf(record) => shelf::copied(stage, position, record),
         Record::Hold(record) => change_row(stage, position, &record.delivery, |row| row.held(record)),
@@ -262,6 +265,17 @@ fn set_row(stage: &mut Stage, id: &DeliveryId, old: Option<&Row>, new: Option<&R
 /// A retry that its lane knows of is not news; one that the operator, or a resumption, made due is.
 fn became_due(old: &Row, new: &Row) -> bool {
     old.status != Status::Open || new.counted_from != old.counted_from
+}
+
+/// The operator retried it while this attempt ran: its lane, which passed over the word then, hears it again.
+fn announce_retry(stage: &mut Stage, record: &SettleRecord) -> Result<(), Error> {
+    let id = &record.delivery;
+    let retried = stage
+        .row(id)?
+        .filter(|row| row.status == Status::Open && row.counted_from != row.accepted_at)
+        .filter(|row| row.attempts >= record.attempt.number && row.due == row.counted_from);
+    stage.opened.extend(retried.map(|row| row.open(id.clone())));
+    Ok(())
 }
 
 /// Keeps the backlog of the handler and the bytes that may not be dropped.

@@ -121,6 +121,69 @@ async fn the_operator_retries_anything_and_cancels_what_has_not_ended() {
 }
 
 #[tokio::test]
+async fn a_retry_while_an_attempt_runs_leads_to_another_attempt() {
+    for verdict in
+        [Verdict::Done, Verdict::Dead { reason: "no".into() }, Verdict::Again { at: NOW.plus(DAY) }]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = open(dir.path());
+        let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+        ledger.begin(&id, 1, Digest([3; 32]), NOW).await.unwrap();
+        let later = NOW.plus(Duration::from_secs(60));
+        ledger.rule(&id, Ruling::Retry, later).await.unwrap();
+        let mut announced = ledger.announcements();
+        ledger.settle(settle_with(&id, 1, failed("no"), verdict.clone()), later).await.unwrap();
+        let open = due(&ledger, later).await;
+        assert_eq!(open.len(), 1, "{verdict:?}");
+        assert_eq!((open[0].due, open[0].attempts, open[0].begun_without_end), (later, 1, 0));
+        assert_eq!(announced.try_recv().as_ref(), Ok(&open[0]), "its lane hears of it again");
+        assert_eq!(ledger.delivery(&id).await.unwrap().unwrap().attempts.len(), 1, "it is history");
+        run(&ledger, &id, 2, done(), Verdict::Done).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_attempt_does_not_undo_what_a_later_one_or_retention_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    ledger.begin(&id, 1, Digest([3; 32]), NOW).await.unwrap();
+    ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
+    run(&ledger, &id, 2, done(), Verdict::Done).await;
+    let again = Verdict::Again { at: NOW };
+    ledger.settle(settle_with(&id, 1, failed("slow"), again.clone()), NOW).await.unwrap();
+    let row = ledger.delivery(&id).await.unwrap().unwrap().row;
+    assert_eq!((row.status, row.attempts, row.message.as_deref()), (Status::Done, 2, Some("sent")));
+    assert!(due(&ledger, NOW.plus(DAY)).await.is_empty());
+
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_2")).await);
+    ledger.begin(&id, 1, Digest([3; 32]), NOW).await.unwrap();
+    drop(ledger);
+    let later = NOW.plus(DAY * 40);
+    let (ledger, _) = open_at(dir.path(), later);
+    assert_eq!(ledger.retain(later).await.unwrap().deliveries_dead, 1);
+    ledger.settle(settle_with(&id, 1, failed("slow"), again), later).await.unwrap();
+    let row = ledger.delivery(&id).await.unwrap().unwrap().row;
+    assert_eq!((row.status, row.attempts), (Status::Dead, 1));
+    ledger.rule(&id, Ruling::Retry, later).await.unwrap();
+    assert_eq!(due(&ledger, later).await[0].attempts, 1, "numbers go on");
+}
+
+#[tokio::test]
+async fn a_number_is_begun_once_and_none_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    ledger.begin(&id, 1, Digest([3; 32]), NOW).await.unwrap();
+    for number in [0, 1, 3] {
+        let begun = ledger.begin(&id, number, Digest([3; 32]), NOW).await;
+        assert!(matches!(begun, Err(Error::WrongState(_, Status::Open))), "{number}");
+    }
+    ledger.begin(&id, 2, Digest([3; 32]), NOW).await.unwrap();
+    assert_eq!(due(&ledger, NOW).await[0].begun_without_end, 2);
+}
+
+#[tokio::test]
 async fn what_nobody_wants_is_held_and_resumed_when_it_is_wanted_again() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path());
