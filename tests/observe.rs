@@ -65,3 +65,25 @@ async fn a_line_of_the_log_names_its_verb_and_a_guests_line_its_delivery() {
     let lease = &spans("to stdout")[0];
     assert_eq!((&lease["delivery"], &lease["handler"]), (&rows[0]["delivery"], &rows[0]["handler"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_the_nine_verbs_is_seen_in_the_log_of_one_event() {
+    let component = plugin("test_handlers");
+    let home = Home::new(&format!(
+        "log: {{ level: debug, format: json }}\n{SENDPILOT}handlers:\n  noting: {{ plugin: {}, settings: {{ do: print }} }}\nsubscriptions:\n  all: {{ source: sendpilot, events: [ \"*.*\" ], handler: noting }}\n",
+        component.display()
+    ));
+    let mut daemon = home.start().await;
+    daemon.client().send(&Event::new("evt_1", "message.received")).await.unwrap();
+    ended(&home, 1).await;
+    assert!(daemon.stop().success());
+    let log = daemon.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let spans: std::collections::BTreeSet<String> = lines
+        .flat_map(|line| line["spans"].as_array().cloned().unwrap_or_default())
+        .map(|span| span["name"].as_str().unwrap().to_owned())
+        .collect();
+    for verb in ["read", "verify", "identify", "route", "accept", "answer", "lease", "call", "settle"] {
+        assert!(spans.contains(verb), "no line within `{verb}`, only within {spans:?}:\n{log}");
+    }
+}

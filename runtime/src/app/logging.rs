@@ -16,10 +16,13 @@ pub fn init(log: &Log) {
         true => EnvFilter::new(&log.level),
         false => EnvFilter::new(directives),
     };
+    // A line for each verb that an event has passed, with its time: for whoever asks for that much.
+    let asked_for_much = ["debug", "trace"].iter().any(|level| log.level.contains(level));
+    let spans = if asked_for_much { FmtSpan::CLOSE } else { FmtSpan::NONE };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_span_events(FmtSpan::NONE)
+        .with_span_events(spans)
         .with_target(false);
     let pretty = match log.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),

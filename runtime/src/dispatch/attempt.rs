@@ -77,8 +77,7 @@ async fn attempt(lane: &Context, delivery: &OpenDelivery) -> Result<Ended, store
         }
     }
     // The last run was alone in its lane, and nobody else writes this shelf.
-    let lost =
-        failed(ErrorKind::Host, "the shelf changed under an attempt that ran alone; please report this");
+    let lost = lost("the shelf changed under an attempt that ran alone; please report this");
     let ended = settle(lane, delivery, number, Millis::now(), lost).await?;
     Ok(ended.expect("a transaction that read nothing cannot conflict"))
 }
@@ -98,16 +97,13 @@ enum Turn<'a> {
     Alone { _guard: RwLockWriteGuard<'a, ()> },
 }
 
-/// One call of the handler, given up where the drain is over.
+/// One call of the handler, given up where the drain is over; what it did until then is in its record.
 async fn call(lane: &Context, delivery: &OpenDelivery, event: &StoredEvent, number: u32) -> Called {
     let shelf = LedgerShelf { ledger: lane.shared.ledger.clone(), handler: delivery.handler.clone() };
-    let call = lane.handler.call(as_guest_event(delivery, event, number), Arc::new(shelf), Wire::Live);
-    tokio::select! {
-        called = call.instrument(info_span!("call", attempt = number)) => called,
-        () = lane.shared.abort.cancelled() => {
-            failed(ErrorKind::Interrupted, "the daemon was stopped during this attempt")
-        }
-    }
+    let event = as_guest_event(delivery, event, number);
+    let given_up = lane.shared.abort.cancelled();
+    let call = lane.handler.call_until(event, Arc::new(shelf), Wire::Live, given_up);
+    call.instrument(info_span!("call", attempt = number)).await
 }
 
 /// None: another delivery changed what the attempt had read from the shelf, and nothing was written.
@@ -137,10 +133,10 @@ async fn settle(
 }
 
 /// An attempt that ended through no fault of its handler.
-fn failed(kind: ErrorKind, reason: &str) -> Called {
+fn lost(reason: &str) -> Called {
     Called {
         outcome: Outcome::Failed {
-            kind,
+            kind: ErrorKind::Host,
             blame: Blame::Host,
             reason: reason.to_owned(),
             permanent: false,
@@ -158,8 +154,11 @@ fn judge(lane: &Context, delivery: &OpenDelivery, outcome: &Outcome) -> Verdict 
     match outcome {
         Outcome::Done { .. } => Verdict::Done,
         Outcome::Skipped { .. } => Verdict::Skipped,
-        // A deploy must not use up what a handler may fail.
+        // Neither a deploy nor a full pool of instances may use up what a handler may fail.
         Outcome::Failed { kind: ErrorKind::Interrupted, .. } => Verdict::Again { at: Millis::now() },
+        Outcome::Failed { kind: ErrorKind::Host, after_ms: Some(wait), .. } => {
+            Verdict::Again { at: Millis::now().plus(Duration::from_millis(*wait)) }
+        }
         Outcome::Failed { permanent: true, reason, .. } => Verdict::Dead { reason: reason.clone() },
         Outcome::Failed { reason, after_ms, .. } => {
             let asked = after_ms.map(Duration::from_millis);
