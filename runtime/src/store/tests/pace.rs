@@ -55,3 +55,53 @@ async fn pace_of_accepts_and_of_deliveries() {
         println!("closed in {:?}, index of {} MiB", closing.elapsed(), ledger.stat().index_bytes >> 20);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints figures; nothing to fail"]
+async fn pace_of_starts_with_a_million_keys() {
+    const KEYS: u64 = 1_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let senders: Vec<_> = (0..256)
+        .map(|sender| {
+            let ledger = ledger.clone();
+            tokio::spawn(async move {
+                for n in 0..KEYS / 256 {
+                    let event = new_event(&format!("evt_{sender}_{n}"), &[]);
+                    while ledger.accept(request(vec![event.clone()], &"x".repeat(100))).await.is_err() {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    println!("filled: {}", memory());
+    ledger.close().await.unwrap();
+    let stat = ledger.stat();
+    println!("journal {} MiB, index {} MiB", stat.journal_bytes >> 20, stat.index_bytes >> 20);
+    drop(ledger);
+    for lost in [false, true] {
+        if lost {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let (ledger, recovery) = open_at(dir.path(), NOW);
+        println!("index lost: {lost}, open in {} ms, {}", recovery.took_ms, memory());
+        assert!(
+            ledger.accept(request(vec![new_event("evt_7_7", &[])], "")).await.unwrap().events()[0].duplicate
+        );
+        ledger.close().await.unwrap();
+        println!("closed, {}", memory());
+    }
+}
+
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let of = |field: &str| {
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+    };
+    format!("resident {} MiB, at most {} MiB", of("VmRSS"), of("VmHWM"))
+}
