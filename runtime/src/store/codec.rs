@@ -130,6 +130,8 @@ pub(super) struct SettleRecord {
     pub delivery: DeliveryId,
     pub handler: Name,
     pub at: Millis,
+    /// The time of expiry then, by which additions judge what they find.
+    pub clock: Millis,
     pub attempt: Attempt,
     pub verdict: Verdict,
     pub writes: Vec<(String, ShelfChange)>,
@@ -227,6 +229,8 @@ pub(super) enum Mark {
     Dropped { positions: Vec<u64>, keys: Vec<KeyDrop> },
     /// The chain of segments begins at this one; those before it may be deleted.
     First { sequence: u64 },
+    /// Keys of shelves, with their handlers, that had expired at this time.
+    Expired { at: Millis, keys: Vec<(Name, String)> },
 }
 
 /// What does not read is damage: its checksum held, so a writer wrote it.
@@ -440,6 +444,7 @@ impl SettleRecord {
         out.delivery(&self.delivery);
         out.name(&self.handler);
         out.millis(self.at);
+        out.millis(self.clock);
         out.json(&self.verdict);
         out.json(&self.attempt);
         out.len(self.writes.len());
@@ -454,6 +459,7 @@ impl SettleRecord {
             delivery: bytes.delivery()?,
             handler: bytes.name()?,
             at: bytes.millis()?,
+            clock: bytes.millis()?,
             verdict: bytes.json()?,
             attempt: bytes.json()?,
             writes: bytes.list(|bytes| Ok((bytes.text()?, ShelfChange::decode(bytes)?)))?,
@@ -669,6 +675,15 @@ impl Mark {
                 out.u8(4);
                 out.u64(*sequence);
             }
+            Mark::Expired { at, keys } => {
+                out.u8(5);
+                out.millis(*at);
+                out.len(keys.len());
+                for (handler, key) in keys {
+                    out.name(handler);
+                    out.text(key);
+                }
+            }
         }
     }
 
@@ -681,6 +696,10 @@ impl Mark {
                 keys: bytes.list(|bytes| Ok(KeyDrop { key: bytes.array()?, position: bytes.u64()? }))?,
             }),
             4 => Ok(Mark::First { sequence: bytes.u64()? }),
+            5 => Ok(Mark::Expired {
+                at: bytes.millis()?,
+                keys: bytes.list(|bytes| Ok((bytes.name()?, bytes.text()?)))?,
+            }),
             _ => Err(Unreadable("a mark is of no known sort")),
         }
     }

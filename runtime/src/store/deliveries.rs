@@ -57,7 +57,7 @@ impl Core {
 }
 
 pub(super) fn event(core: &Core, event: EventRef) -> Result<Option<StoredEvent>, Error> {
-    let Some(found) = core.record(event.position)? else { return Ok(None) };
+    let Some(found) = core.named(event.position)? else { return Ok(None) };
     let Record::Accept(record) = found.record else { return Ok(None) };
     let Some(of_event) = record.events.get(usize::from(event.ordinal)) else { return Ok(None) };
     Ok(Some(StoredEvent {
@@ -97,10 +97,17 @@ pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<S
     let clock = core.clock.expiry(now);
     let Settle { delivery, handler, attempt, verdict, shelf: txn } = settle;
     let writes = shelf::changes(txn.clone(), clock);
-    let record =
-        Record::Settle(Box::new(SettleRecord { delivery, handler, at: now, attempt, verdict, writes }));
+    let record = Record::Settle(Box::new(SettleRecord {
+        delivery,
+        handler,
+        at: now,
+        clock,
+        attempt,
+        verdict,
+        writes,
+    }));
     let draft = record.draft();
-    core.change(move |batch| {
+    core.change_of(draft.bytes(), move |batch| {
         let Record::Settle(settle) = &record else { unreachable!("it was made two lines above") };
         let row = batch.stage.row_of(&settle.delivery)?;
         if !shelf::holds(&batch.stage, &settle.handler, &txn, clock)? {

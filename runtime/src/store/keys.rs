@@ -141,6 +141,11 @@ pub(super) fn all_moved() -> Vec<u8> {
     vec![MOVED]
 }
 
+/// All entries of all shelves.
+pub(super) fn shelves() -> Vec<u8> {
+    vec![SHELF]
+}
+
 pub(super) fn shelf_of(handler: &Name) -> Vec<u8> {
     let mut key = vec![SHELF];
     put_name(&mut key, handler);

@@ -22,13 +22,14 @@ use super::view::{KeyEntry, prefixed};
 use super::writer::Batch;
 use super::{Error, Retained, Status, history, keys};
 use crate::words::event::{DeliveryId, Name};
-use crate::words::limits::RETAIN_CHUNK_RECORDS;
+use crate::words::limits::{RETAIN_CHUNK_RECORDS, SHELF_SWEEP_CHUNK_KEYS};
 use crate::words::time::Millis;
 
 pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Error> {
     let _one_at_a_time = core.retaining.lock().await;
     let now = core.clock.expiry(now);
     let mut done = Retained { deliveries_dead: end_old_deliveries(core, now).await?, ..Retained::default() };
+    sweep_shelves(core, now).await?;
     for (oldest, next) in doomed(core, now)? {
         done.events_dropped += empty(core, &oldest, next.header.base, now).await?;
         done.bytes_freed += delete(core, &oldest, &next).await?;
@@ -56,8 +57,11 @@ async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error>
     Ok(ended)
 }
 
+/// A segment that goes, and the one after it.
+type Doomed = (Arc<Segment>, Arc<Segment>);
+
 /// The oldest segments that are wholly too old, or too many; each with the one after it. Never the last.
-fn doomed(core: &Core, now: Millis) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>, Error> {
+fn doomed(core: &Core, now: Millis) -> Result<Vec<Doomed>, Error> {
     let list = core.segments.list();
     let mut bytes = core.segments.bytes();
     let mut doomed = Vec::new();
@@ -347,17 +351,46 @@ fn keep_shelf_values(
     Ok(())
 }
 
-/// Copies a value that lies in the record at `at`, and is still the current one. An expired one goes.
+/// Copies a value that lies in the record at `at` and is still the current one, or was added to since. An expired
+/// one goes.
 fn keep_shelf_value(batch: &mut Batch, at: u64, shelf: &ShelfRecord, now: Millis) -> Result<(), Error> {
     let entry = batch.stage.get(&keys::shelf(&shelf.handler, &shelf.key))?;
     let entry = entry.map(|value| Entry::decode(&value)).transpose()?;
-    let Some(entry) = entry.filter(|entry| entry.position == at) else { return Ok(()) };
-    if !entry.is_live(now) {
+    let Some(entry) = entry else { return Ok(()) };
+    // A later addition was made to this value. Its sum is kept, expired or not, until the sweep drops it: an index
+    // that is made again would else count from nothing.
+    let is_summand = entry.version > at && entry.position == entry.version && entry.inline.is_some();
+    if entry.position != at && !is_summand {
+        return Ok(());
+    }
+    if !is_summand && !entry.is_live(now) {
         return set_entry(&mut batch.stage, &shelf.handler, &shelf.key, Some(&entry), None);
     }
     let value = entry.inline.clone().unwrap_or_else(|| shelf.value.clone());
     let copy = ShelfRecord { version: entry.version, expires: entry.expires, value, ..shelf.clone() };
     batch.append(&Record::Shelf(copy), 0).map(drop)
+}
+
+/// Drops what has expired from every shelf, a chunk at a time; the journal says so, for an index made again.
+async fn sweep_shelves(core: &Arc<Core>, now: Millis) -> Result<(), Error> {
+    let mut range = Some(prefixed(&keys::shelves()));
+    while let Some((from, to)) = range.take() {
+        let mut last = None;
+        let mut expired = Vec::new();
+        for entry in core.scan((from, to.clone()), false).take(SHELF_SWEEP_CHUNK_KEYS) {
+            let (key, value) = entry?;
+            if !Entry::decode(&value)?.is_live(now) {
+                expired.push(keys::shelf_in(&key)?);
+            }
+            last = Some(key.to_vec());
+        }
+        if !expired.is_empty() {
+            let mark = Record::Mark(Mark::Expired { at: now, keys: expired });
+            core.change(move |batch| batch.append(&mark, 0).map(drop)).await?;
+        }
+        range = last.map(|last| (std::ops::Bound::Excluded(last), to));
+    }
+    Ok(())
 }
 
 // === files ===

@@ -129,7 +129,7 @@ pub(super) fn apply(stage: &mut Stage, position: u64, bytes: usize, record: &Rec
             Ok(())
         }
         Record::Copy(record) => copied(stage, position, record),
-        Record::Mark(mark) => marked(stage, mark),
+        Record::Mark(mark) => marked(stage, position, mark),
     }
 }
 
@@ -377,9 +377,19 @@ fn copied_accept(
         for (subscription, row) in &copy.rows {
             let id = DeliveryId { event, subscription: subscription.clone() };
             if stage.row(&id)?.is_none() {
-                set_row(stage, &id, None, Some(&Row::decode(row)?))?;
+                let row = Row::decode(row)?;
+                set_row(stage, &id, None, Some(&row))?;
+                // Listings go by handler, also where nothing of it is open any more.
+                let backlog = keys::backlog(&row.handler);
+                if stage.get_hot(&backlog)?.is_none() {
+                    stage.put_hot(backlog, Blob::from(&[0; 24]));
+                }
             }
         }
+    }
+    let source = keys::source(&accept.source);
+    if stage.get_hot(&source)?.is_none() {
+        stage.put_hot(source, Blob::default());
     }
     let expires = accept.received_at.plus(accept.dedupe_window);
     stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
@@ -394,7 +404,7 @@ fn copied_accept(
     Ok(())
 }
 
-fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
+fn marked(stage: &mut Stage, position: u64, mark: &Mark) -> Result<(), Error> {
     match mark {
         Mark::Opened { clock, .. } | Mark::Clean { clock, .. } => {
             let known = stage.get(keys::CLOCK)?.map(|value| keys::number_in(&value, 0)).transpose()?;
@@ -410,6 +420,11 @@ fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
             }
             let drops = keys.iter().map(|KeyDrop { key, position }| (*key as Hash, *position));
             stage.changes.key_drops.extend(drops);
+        }
+        Mark::Expired { at, keys } => {
+            for (handler, key) in keys {
+                shelf::expired(stage, position, handler, key, *at)?;
+            }
         }
     }
     Ok(())

@@ -33,6 +33,8 @@ pub(super) enum Job {
 
 /// Judges and appends inside the writer, and hears what became of the batch.
 pub(super) trait Change: Send {
+    /// Of the record that it brings, where that can be large.
+    fn bytes(&self) -> usize;
     fn run(self: Box<Self>, batch: &mut Batch) -> Told;
     fn refuse(self: Box<Self>, failure: &Failure);
 }
@@ -42,6 +44,7 @@ type Told = Box<dyn FnOnce(Result<(), &Failure>) + Send>;
 /// A change with the caller who waits for what it returns.
 pub(super) struct Asked<T, F> {
     pub change: F,
+    pub bytes: usize,
     pub reply: oneshot::Sender<Result<T, Error>>,
 }
 
@@ -50,6 +53,10 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Batch) -> Result<T, Error> + Send,
 {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn run(self: Box<Self>, batch: &mut Batch) -> Told {
         let result = (self.change)(batch);
         let reply = self.reply;
@@ -117,7 +124,7 @@ struct QueueInner {
 impl Queue {
     /// # Errors
     /// `Busy` where too many wait already, `Closing`.
-    pub(super) fn push_accept(&self, job: AcceptJob) -> Result<(), (AcceptJob, Refused)> {
+    pub(super) fn push_accept(&self, job: Box<AcceptJob>) -> Result<(), (Box<AcceptJob>, Refused)> {
         let mut inner = self.lock();
         if inner.closed {
             return Err((job, Refused::Closing));
@@ -125,7 +132,7 @@ impl Queue {
         if inner.jobs.len() >= WRITER_QUEUE_MAX {
             return Err((job, Refused::Busy));
         }
-        inner.jobs.push_back(Job::Accept(Box::new(job)));
+        inner.jobs.push_back(Job::Accept(job));
         drop(inner);
         self.filled.notify_one();
         Ok(())
@@ -208,7 +215,8 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Job::Accept(job) => job.draft.bytes(),
-            _ => 0,
+            Job::Change(change) => change.bytes(),
+            Job::Note(_) | Job::Close(_) => 0,
         }
     }
 
@@ -291,7 +299,7 @@ impl Waiting {
         match (self, outcome) {
             (Waiting::Accept(job, position), Ok(())) => job.stored(position),
             (Waiting::Accept(job, _), Err(failure)) => job.refuse(&failure.refused(free_bytes)),
-            (Waiting::Change(told), outcome) => told(outcome.as_ref().map(|()| ())),
+            (Waiting::Change(told), outcome) => told(outcome.as_ref().copied()),
         }
     }
 }

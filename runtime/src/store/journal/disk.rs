@@ -34,6 +34,9 @@ pub trait File: Send + Sync + 'static {
     /// `fdatasync`: the bytes, and the length where it grew.
     fn sync(&self) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
     /// Reserves blocks without changing the length, so that a later write does not find the disk full.
     fn preallocate(&self, bytes: u64) -> io::Result<()>;
     /// Gives back reserved blocks beyond `len`.

@@ -97,7 +97,15 @@ fn settles() -> impl Strategy<Value = Record> {
     (deliveries(), names(), times(), verdicts(), any::<(u32, u64)>(), any::<String>(), writes).prop_map(
         |(delivery, handler, at, verdict, (number, took_ms), reason, writes)| {
             let attempt = Attempt { took_ms, ..attempt(number, failed(&reason)) };
-            Record::Settle(Box::new(SettleRecord { delivery, handler, at, attempt, verdict, writes }))
+            Record::Settle(Box::new(SettleRecord {
+                delivery,
+                handler,
+                at,
+                clock: Millis(took_ms),
+                attempt,
+                verdict,
+                writes,
+            }))
         },
     )
 }
@@ -146,6 +154,8 @@ fn marks() -> impl Strategy<Value = Record> {
         (vec(any::<u64>(), 0..4), drops)
             .prop_map(|(positions, keys)| Record::Mark(Mark::Dropped { positions, keys })),
         any::<u64>().prop_map(|sequence| Record::Mark(Mark::First { sequence })),
+        (times(), vec((names(), any::<String>()), 0..4))
+            .prop_map(|(at, keys)| Record::Mark(Mark::Expired { at, keys })),
     ]
 }
 

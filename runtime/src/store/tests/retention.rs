@@ -267,3 +267,27 @@ async fn a_segment_that_came_back_is_deleted_and_one_that_is_missing_refuses() {
     let error = Ledger::open(options, began).err().unwrap();
     assert!(error.to_string().contains("missing"), "{error}");
 }
+
+#[tokio::test]
+async fn a_counter_that_was_added_to_keeps_its_sum_after_its_first_value_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let began = start();
+    let options = Options { retain_bytes: 60_000, ..options(dir.path()) };
+    let (ledger, _) = open_small(dir.path(), options.clone(), began);
+    let write = async |ledger: &Ledger, id: &str, write: ShelfWrite| {
+        let id = delivery_of(accept_one(ledger, at(for_crm(id), began, DAY)).await);
+        let mut settle = settle_with(&id, 1, super::done(), Verdict::Done);
+        settle.shelf.writes.insert("n".into(), write);
+        assert_eq!(ledger.settle(settle, began).await.unwrap(), Settled::Written);
+    };
+    write(&ledger, "set", ShelfWrite::Set { value: Bytes::from_static(b"5"), ttl: None }).await;
+    fill(&ledger, 0, began).await;
+    write(&ledger, "add", ShelfWrite::Add { delta: 1, ttl: None }).await;
+    assert!(ledger.retain(began).await.unwrap().segments_dropped > 0);
+    ledger.close().await.unwrap();
+    drop(ledger);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (ledger, _) = open_small(dir.path(), options, began);
+    let read = ledger.shelf_get(&name("crm"), "n", began).await.unwrap();
+    assert_eq!(read.value.as_deref(), Some(&b"6"[..]));
+}
