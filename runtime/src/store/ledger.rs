@@ -282,6 +282,18 @@ impl Ledger {
         self.core().health.lag.store(records, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// A change that says it brings a record of this size.
+    #[cfg(test)]
+    pub(super) async fn change_of_size(&self, bytes: usize) -> Result<(), Error> {
+        self.core().change_of(bytes, |_| Ok(())).await
+    }
+
+    /// Whether the index, with what is on its way to it, has a key.
+    #[cfg(test)]
+    pub(super) fn has_key(&self, key: &[u8]) -> bool {
+        self.core().get(key).unwrap().is_some()
+    }
+
     /// End of the journal.
     #[cfg(test)]
     pub(super) fn inner_end(&self) -> u64 {
