@@ -25,9 +25,7 @@ pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, 
     if let Some(stopped) = core.health.stopped() {
         return Err(stopped);
     }
-    if accept.events.len() > EVENTS_PER_REQUEST_MAX {
-        return Err(Refused::Failed(format!("a request of {} events is too many", accept.events.len())));
-    }
+    check(&accept)?;
     let now = core.clock.expiry(accept.received_at);
     let mut incoming = identify(&accept);
     // Keys in their order: two requests that share several cannot wait for each other in a circle.
@@ -46,6 +44,24 @@ pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, 
     let receipt = receipt(incoming, &positions);
     count_redeliveries(core, &receipt, received_at);
     Ok(receipt)
+}
+
+/// What the caller should have seen to: written down, it could not be read as it was meant.
+fn check(accept: &Accept) -> Result<(), Refused> {
+    let count = accept.events.len();
+    if count == 0 || count > EVENTS_PER_REQUEST_MAX {
+        return Err(Refused::Failed(format!(
+            "a request of {count} events is none; it has 1 to {EVENTS_PER_REQUEST_MAX}"
+        )));
+    }
+    let is_inside = |(from, to): (u32, u32)| from <= to && to as usize <= accept.body.len();
+    match accept.events.iter().filter_map(|event| event.range).find(|range| !is_inside(*range)) {
+        Some((from, to)) => Err(Refused::Failed(format!(
+            "an event from byte {from} to {to} is not in its body of {} bytes",
+            accept.body.len()
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn identify(accept: &Accept) -> Vec<Incoming> {
@@ -187,6 +203,13 @@ fn receipt(incoming: Vec<Incoming>, new: &BTreeMap<usize, Stored>) -> Receipt {
 
 fn count_redeliveries(core: &Core, receipt: &Receipt, at: Millis) {
     for accepted in receipt.events.iter().filter(|accepted| accepted.duplicate) {
+        // Dropped, and only its key is left: nobody could see the count, and nothing would delete it.
+        let position = accepted.event.position;
+        let is_there =
+            position >= core.segments.base() || matches!(core.get(&keys::moved(position)), Ok(Some(_)));
+        if !is_there {
+            continue;
+        }
         let (event, body_differs): (EventRef, bool) = (accepted.event, accepted.body_differs);
         core.queue.push_note(Record::Redelivery(Redelivery { event, at, body_differs }));
     }

@@ -17,6 +17,7 @@ use super::journal::{Disk, RawRecord, Segments};
 use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
+use crate::words::limits::RECORD_BYTES_MAX;
 
 pub(super) struct Core {
     pub options: Options,
@@ -71,6 +72,11 @@ impl Core {
         Ok(None)
     }
 
+    /// The same of a position that came from outside: where no record begins there is none, and no damage.
+    pub(super) fn named(&self, position: u64) -> Result<Option<Found>, Error> {
+        if self.segments.may_be_record(position)? { self.record(position) } else { Ok(None) }
+    }
+
     fn unwrap_copy(&self, position: u64, raw: &RawRecord) -> Result<Found, Error> {
         match self.decode(raw)? {
             Record::Copy(super::codec::CopyRecord::Whole {
@@ -107,11 +113,26 @@ impl Core {
         &self,
         change: impl FnOnce(&mut Batch) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.change_of(0, change).await
+    }
+
+    /// The same, of a change that brings a record of this size: batches end at their bound.
+    ///
+    /// # Errors
+    /// `TooLarge`
+    pub(super) async fn change_of<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        change: impl FnOnce(&mut Batch) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if bytes > RECORD_BYTES_MAX {
+            return Err(Error::TooLarge(bytes));
+        }
         if let Some(failure) = self.stopped() {
             return Err(failure.error());
         }
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Job::Change(Box::new(Asked { change, reply })))?;
+        self.queue.push(Job::Change(Box::new(Asked { change, bytes, reply })))?;
         answer.await.unwrap_or_else(|_| Err(self.stopped_error()))
     }
 

@@ -57,7 +57,7 @@ impl Core {
 }
 
 pub(super) fn event(core: &Core, event: EventRef) -> Result<Option<StoredEvent>, Error> {
-    let Some(found) = core.record(event.position)? else { return Ok(None) };
+    let Some(found) = core.named(event.position)? else { return Ok(None) };
     let Record::Accept(record) = found.record else { return Ok(None) };
     let Some(of_event) = record.events.get(usize::from(event.ordinal)) else { return Ok(None) };
     Ok(Some(StoredEvent {
@@ -99,8 +99,10 @@ pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<S
     let parts = SettleRecord { delivery, handler, at: now, attempt, verdict, writes: Vec::new() };
     // Without writes it can be encoded here; sums are known in the writer only.
     let record = Record::Settle(Box::new(parts));
-    let draft = txn.writes.is_empty().then(|| record.draft());
-    core.change(move |batch| {
+    let draft = record.draft();
+    let bytes = draft.bytes() + shelf::bytes_of(&txn);
+    let draft = txn.writes.is_empty().then_some(draft);
+    core.change_of(bytes, move |batch| {
         let Record::Settle(mut settle) = record else { unreachable!("it was made a few lines above") };
         let row = batch.stage.row_of(&settle.delivery)?;
         if !shelf::holds(&batch.stage, &settle.handler, &txn, clock)? {

@@ -67,6 +67,9 @@ pub(super) fn events(core: &Core, filter: &EventFilter) -> Result<Page<EventRow>
     let mut start = core.segments.last_batch();
     if let Some(cursor) = &filter.cursor {
         let (batch, below) = read_cursor(cursor)?;
+        if !core.segments.may_be_batch(batch)? {
+            return Err(bad_cursor(cursor));
+        }
         walk.below = below;
         start = (batch >= core.segments.base()).then_some(batch);
     } else if let Some(id) = &filter.id {
@@ -243,7 +246,7 @@ fn within(at: Millis, since: Option<Millis>, until: Option<Millis>) -> bool {
 }
 
 pub(super) fn event_row(core: &Core, event: EventRef) -> Result<Option<EventRow>, Error> {
-    let Some(found) = core.record(event.position)? else { return Ok(None) };
+    let Some(found) = core.named(event.position)? else { return Ok(None) };
     let Record::Accept(record) = found.record else { return Ok(None) };
     let Some(of_event) = record.events.get(usize::from(event.ordinal)) else { return Ok(None) };
     let answer = match found.answer_us {

@@ -120,7 +120,8 @@ impl Index {
         caught(|| {
             self.db.insert(keys::SCHEMA, &SCHEMA.to_be_bytes())?;
             self.db.insert(keys::BOOT, boot.as_bytes())?;
-            self.db.remove(keys::CLEAN).map(drop)
+            self.db.remove(keys::CLEAN)?;
+            self.db.flush().map(drop)
         })
     }
 

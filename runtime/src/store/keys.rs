@@ -141,6 +141,11 @@ pub(super) fn all_moved() -> Vec<u8> {
     vec![MOVED]
 }
 
+/// All entries of all shelves.
+pub(super) fn shelves() -> Vec<u8> {
+    vec![SHELF]
+}
+
 pub(super) fn shelf_of(handler: &Name) -> Vec<u8> {
     let mut key = vec![SHELF];
     put_name(&mut key, handler);
@@ -151,10 +156,6 @@ pub(super) fn shelf(handler: &Name, name: &str) -> Vec<u8> {
     let mut key = shelf_of(handler);
     key.extend_from_slice(name.as_bytes());
     key
-}
-
-pub(super) fn shelves() -> Vec<u8> {
-    vec![SHELF]
 }
 
 pub(super) fn shelf_size(handler: &Name) -> Vec<u8> {

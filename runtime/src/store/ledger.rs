@@ -29,6 +29,15 @@ pub struct Ledger {
 struct Inner {
     core: Arc<Core>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    stop: tokio::sync::Mutex<Stop>,
+}
+
+/// How far a clean stop has come.
+enum Stop {
+    Open,
+    Asked(oneshot::Receiver<Result<(), Error>>),
+    /// Over; in words, where it failed.
+    Over(Result<(), String>),
 }
 
 impl Ledger {
@@ -59,7 +68,8 @@ impl Ledger {
         now: Millis,
     ) -> Result<(Ledger, Recovery), Error> {
         let (Opened { core, writer }, recovery) = open(options, tuning, disk, now)?;
-        Ok((Ledger { inner: Arc::new(Inner { core, writer: Mutex::new(Some(writer)) }) }, recovery))
+        let (writer, stop) = (Mutex::new(Some(writer)), tokio::sync::Mutex::new(Stop::Open));
+        Ok((Ledger { inner: Arc::new(Inner { core, writer, stop }) }, recovery))
     }
 
     // === accept ===
@@ -238,19 +248,50 @@ impl Ledger {
     // === the end ===
 
     /// Stops taking records, syncs what is queued, brings the index up to date and marks a clean stop.
+    /// Whoever calls it again waits for the first call, and hears what became of it.
     pub async fn close(&self) -> Result<(), Error> {
         self.core().health.close();
-        let (reply, closed) = oneshot::channel();
-        if !self.core().queue.close(Job::Close(reply)) {
-            return Ok(());
+        let mut stop = self.inner.stop.lock().await;
+        if let Stop::Open = &*stop {
+            let (reply, closed) = oneshot::channel();
+            // Closed already: the writer is gone, and this reply with it.
+            self.core().queue.close(Job::Close(reply));
+            *stop = Stop::Asked(closed);
         }
-        closed.await.unwrap_or_else(|_| Err(self.core().stopped_error()))
+        let outcome = match &mut *stop {
+            Stop::Asked(closed) => closed.await.unwrap_or_else(|_| Err(self.core().stopped_error())),
+            Stop::Over(outcome) => return outcome.clone().map_err(Error::Failed),
+            Stop::Open => unreachable!("it was asked for above"),
+        };
+        *stop = Stop::Over(outcome.as_ref().copied().map_err(|error| match error {
+            Error::Failed(why) => why.clone(),
+            other => other.to_string(),
+        }));
+        outcome
+    }
+
+    /// As if the writer had a bug.
+    #[cfg(test)]
+    pub(super) async fn panic_in_writer(&self) -> Result<(), Error> {
+        self.core().change(|_| panic!("the test asked for it")).await
     }
 
     /// As if the index were this far behind, until it says otherwise.
     #[cfg(test)]
     pub(super) fn pretend_lag(&self, records: u64) {
         self.core().health.lag.store(records, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// A change that says it brings a record of this size.
+    #[cfg(test)]
+    pub(super) async fn change_of_size(&self, bytes: usize) -> Result<(), Error> {
+        self.core().change_of(bytes, |_| Ok(())).await
+    }
+
+    /// Whether the index, with what is on its way to it, has a key.
+    #[cfg(test)]
+    pub(super) fn has_key(&self, key: &[u8]) -> bool {
+        self.core().get(key).unwrap().is_some()
     }
 
     /// End of the journal.

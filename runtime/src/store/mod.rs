@@ -195,6 +195,10 @@ pub enum Error {
     NoSuchEvent(EventRef),
     #[error("delivery `{0}` is {1}, so this does not apply")]
     WrongState(DeliveryId, Status),
+    #[error("a listing of a shelf passed {0} entries, most of them expired; list a longer prefix")]
+    ShelfScan(usize),
+    #[error("a record of {0} bytes is too large for the journal; let the attempt log and write less")]
+    TooLarge(usize),
     #[error("the store is closing")]
     Closing,
 }

@@ -351,12 +351,19 @@ fn keep_shelf_values(
     Ok(())
 }
 
-/// Copies a value that lies in the record at `at`, and is still the current one. An expired one goes.
+/// Copies a value that lies in the record at `at` and is still the current one, or was added to since. An expired
+/// one goes.
 fn keep_shelf_value(batch: &mut Batch, at: u64, shelf: &ShelfRecord, now: Millis) -> Result<(), Error> {
     let entry = batch.stage.get(&keys::shelf(&shelf.handler, &shelf.key))?;
     let entry = entry.map(|value| Entry::decode(&value)).transpose()?;
-    let Some(entry) = entry.filter(|entry| entry.position == at) else { return Ok(()) };
-    if !entry.is_live(now) {
+    let Some(entry) = entry else { return Ok(()) };
+    // A later addition was made to this value. Its sum is kept, expired or not, until the sweep drops it: an index
+    // that is made again would else count from nothing.
+    let is_summand = entry.version > at && entry.position == entry.version && entry.inline.is_some();
+    if entry.position != at && !is_summand {
+        return Ok(());
+    }
+    if !is_summand && !entry.is_live(now) {
         return set_entry(&mut batch.stage, &shelf.handler, &shelf.key, Some(&entry), None);
     }
     let value = entry.inline.clone().unwrap_or_else(|| shelf.value.clone());

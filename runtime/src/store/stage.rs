@@ -374,9 +374,19 @@ fn copied_accept(
         for (subscription, row) in &copy.rows {
             let id = DeliveryId { event, subscription: subscription.clone() };
             if stage.row(&id)?.is_none() {
-                set_row(stage, &id, None, Some(&Row::decode(row)?))?;
+                let row = Row::decode(row)?;
+                set_row(stage, &id, None, Some(&row))?;
+                // Listings go by handler, also where nothing of it is open any more.
+                let backlog = keys::backlog(&row.handler);
+                if stage.get_hot(&backlog)?.is_none() {
+                    stage.put_hot(backlog, Blob::from(&[0; 24]));
+                }
             }
         }
+    }
+    let source = keys::source(&accept.source);
+    if stage.get_hot(&source)?.is_none() {
+        stage.put_hot(source, Blob::default());
     }
     stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
         KeyPut {

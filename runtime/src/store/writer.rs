@@ -33,6 +33,8 @@ pub(super) enum Job {
 
 /// Judges and appends inside the writer, and hears what became of the batch.
 pub(super) trait Change: Send {
+    /// Of the record that it brings, where that can be large.
+    fn bytes(&self) -> usize;
     fn run(self: Box<Self>, batch: &mut Batch) -> Told;
     fn refuse(self: Box<Self>, failure: &Failure);
 }
@@ -42,6 +44,7 @@ type Told = Box<dyn FnOnce(Result<(), &Failure>) + Send>;
 /// A change with the caller who waits for what it returns.
 pub(super) struct Asked<T, F> {
     pub change: F,
+    pub bytes: usize,
     pub reply: oneshot::Sender<Result<T, Error>>,
 }
 
@@ -50,6 +53,10 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Batch) -> Result<T, Error> + Send,
 {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn run(self: Box<Self>, batch: &mut Batch) -> Told {
         let result = (self.change)(batch);
         let reply = self.reply;
@@ -208,7 +215,8 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Job::Accept(job) => job.draft.bytes(),
-            _ => 0,
+            Job::Change(change) => change.bytes(),
+            Job::Note(_) | Job::Close(_) => 0,
         }
     }
 

@@ -321,8 +321,13 @@ pub const SHELF_VALUE_BYTES_MAX: usize = 256 * KIB;
 pub const SHELF_WRITES_MAX: usize = 256;
 pub const SHELF_LIST_MAX: u32 = 1000;
 /// Reads of one attempt, and keys returned by its listings: each is compared when the attempt is settled.
-pub const SHELF_READS_MAX: usize = 1024;
-pub const SHELF_LISTED_KEYS_MAX: usize = 10_000;
+/// The one writer of the journal does that, and answers wait behind it.
+pub const SHELF_READS_MAX: usize = 128;
+pub const SHELF_LISTED_KEYS_MAX: usize = 1000;
+/// Entries looked at for one listing, expired ones included: a sweep drops those with each retention.
+pub const SHELF_SCAN_MAX: usize = 10_000;
+/// Entries that the sweep looks at in one go.
+pub const SHELF_SWEEP_CHUNK_KEYS: usize = 256;
 pub const SHELF_LISTINGS_MAX: usize = 64;
 /// Keys and values written by one attempt: they are one record of the journal.
 pub const SHELF_TXN_BYTES_MAX: usize = 4 * MIB;

@@ -88,6 +88,22 @@ impl Segments {
         self.find(position).map(|segment| segment.record(position)).transpose()
     }
 
+    /// Whether a record begins at a position that somebody typed; true where its segment was dropped.
+    pub fn may_be_record(&self, position: u64) -> Result<bool, Error> {
+        let Some(segment) = self.find(position) else { return Ok(true) };
+        let bytes = segment.read(position, RECORD_HEADER)?;
+        let head = bytes.first_chunk();
+        Ok(head.is_some_and(|head| RecordHeader::decode(head, segment.header.salt, position).is_some()))
+    }
+
+    /// The same of a batch.
+    pub fn may_be_batch(&self, position: u64) -> Result<bool, Error> {
+        let Some(segment) = self.find(position) else { return Ok(true) };
+        let bytes = segment.read(position, BATCH_HEADER)?;
+        let head = bytes.first_chunk();
+        Ok(head.is_some_and(|head| BatchHeader::decode(head, segment.header.salt, position).is_some()))
+    }
+
     /// The header of the batch that begins at `position`; None at the end or where its segment was dropped.
     pub fn batch_header(&self, position: u64) -> Result<Option<BatchHeader>, Error> {
         self.find(position).map(|segment| segment.batch_header(position)).transpose()

@@ -340,3 +340,53 @@ async fn a_request_of_too_many_events_is_refused_whole() {
     assert!(ledger.accept(request(events, "[]")).await.is_err());
     assert!(ledger.events(all_events()).await.unwrap().rows.is_empty());
 }
+
+#[tokio::test]
+async fn what_could_not_be_read_as_it_was_meant_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let end = ledger.inner_end();
+    let mut bad = vec![request(vec![], "{}")];
+    for range in [(2, 1), (0, 3), (9, 9)] {
+        bad.push(request(vec![NewEvent { range: Some(range), ..new_event("evt", &[]) }], "{}"));
+    }
+    bad.push(request(vec![new_event("evt", &[]); crate::words::limits::EVENTS_PER_REQUEST_MAX + 1], "{}"));
+    for accept in bad {
+        assert!(matches!(ledger.accept(accept).await, Err(Refused::Failed(_))));
+    }
+    assert_eq!(ledger.inner_end(), end, "nothing was written");
+}
+
+#[tokio::test]
+async fn a_mistyped_event_is_none_and_a_mistyped_cursor_is_bad() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let event = accept_one(&ledger, for_crm("evt_1")).await;
+    let typo = EventRef { position: event.position + 1, ..event };
+    assert!(matches!(ledger.event(typo).await, Err(Error::NoSuchEvent(_))));
+    assert!(ledger.event_row(typo).await.unwrap().is_none());
+    let cursor = Some(format!("{:x}.{event}", event.position + 1));
+    let page = ledger.events(EventFilter { cursor, ..all_events() }).await;
+    assert!(matches!(page, Err(Error::BadCursor(_))), "{page:?}");
+}
+
+#[tokio::test]
+async fn a_second_close_waits_for_the_first_and_a_broken_writer_is_not_a_clean_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, disk) = open_held(dir.path());
+    disk.hold();
+    let (mut first, mut second) = (Box::pin(ledger.close()), Box::pin(ledger.close()));
+    assert!(is_pending(&mut first).await);
+    disk.wait_for_held_sync();
+    assert!(is_pending(&mut second).await);
+    disk.release();
+    first.await.unwrap();
+    second.await.unwrap();
+    drop(ledger);
+
+    let ledger = open(dir.path());
+    assert!(ledger.panic_in_writer().await.is_err());
+    for _ in 0..2 {
+        assert!(ledger.close().await.is_err());
+    }
+}

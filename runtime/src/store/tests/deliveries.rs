@@ -237,3 +237,12 @@ async fn secrets_keep_their_time_over_restarts() {
     assert_eq!(seen, [None, Some(latest), Some(later)], "a is first again and is forgotten");
     assert_eq!(ledger.secrets_seen(&name("stripe"), &[c, a], latest).await.unwrap(), [None, Some(latest)]);
 }
+
+#[tokio::test]
+async fn a_record_that_is_too_large_is_refused_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let most = crate::words::limits::RECORD_BYTES_MAX;
+    ledger.change_of_size(most).await.unwrap();
+    assert!(matches!(ledger.change_of_size(most + 1).await, Err(Error::TooLarge(_))));
+}

@@ -294,3 +294,57 @@ async fn an_expired_value_does_not_count_against_its_shelf_for_long() {
     ledger.retain(began.plus(Duration::from_secs(60))).await.unwrap();
     assert_eq!(ledger.shelf_bytes(&crm).await.unwrap(), 0, "nor after the index was built again");
 }
+
+#[tokio::test]
+async fn a_counter_that_was_added_to_keeps_its_sum_after_its_first_value_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let began = start();
+    let options = Options { retain_bytes: 60_000, ..options(dir.path()) };
+    let (ledger, _) = open_small(dir.path(), options.clone(), began);
+    let write = async |ledger: &Ledger, id: &str, write: ShelfWrite| {
+        let id = delivery_of(accept_one(ledger, at(for_crm(id), began, DAY)).await);
+        let mut settle = settle_with(&id, 1, super::done(), Verdict::Done);
+        settle.shelf.writes.insert("n".into(), write);
+        assert_eq!(ledger.settle(settle, began).await.unwrap(), Settled::Written);
+    };
+    write(&ledger, "set", ShelfWrite::Set { value: Bytes::from_static(b"5"), ttl: None }).await;
+    fill(&ledger, 0, began).await;
+    write(&ledger, "add", ShelfWrite::Add { delta: 1, ttl: None }).await;
+    assert!(ledger.retain(began).await.unwrap().segments_dropped > 0);
+    ledger.close().await.unwrap();
+    drop(ledger);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (ledger, _) = open_small(dir.path(), options, began);
+    let read = ledger.shelf_get(&name("crm"), "n", began).await.unwrap();
+    assert_eq!(read.value.as_deref(), Some(&b"6"[..]));
+}
+
+#[tokio::test]
+async fn a_copy_of_a_dropped_event_is_not_counted_and_a_moved_one_is_listed_by_its_handlers() {
+    let dir = tempfile::tempdir().unwrap();
+    let began = start();
+    let options = Options { retain_bytes: 60_000, ..options(dir.path()) };
+    let (ledger, _) = open_small(dir.path(), options.clone(), began);
+    let dropped = accept_one(&ledger, at(for_nobody("dropped"), began, DAY * 7)).await;
+    let mixed = new_event("mixed", &[("to-crm", "only-here"), ("to-gone", "gone")]);
+    let mixed = accept_one(&ledger, at(request(vec![mixed], ""), began, DAY * 7)).await;
+    let dead = Verdict::Dead { reason: "no".into() };
+    run(&ledger, &delivery_of(mixed), 1, failed("no"), dead).await;
+    fill(&ledger, 0, began).await;
+    assert!(ledger.retain(began).await.unwrap().segments_dropped > 0);
+    assert!(ledger.event_row(dropped).await.unwrap().is_none());
+    for id in ["dropped", "mixed"] {
+        assert!(ledger.accept(at(for_nobody(id), began, DAY * 7)).await.unwrap().events()[0].duplicate);
+    }
+    // Notes are written before what is asked for later.
+    ledger.secrets_seen(&name("sendpilot"), &[], began).await.unwrap();
+    assert!(!ledger.has_key(&super::super::keys::redeliveries(dropped)));
+    assert!(ledger.has_key(&super::super::keys::redeliveries(mixed)));
+    ledger.close().await.unwrap();
+    drop(ledger);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (ledger, _) = open_small(dir.path(), options, began);
+    let filter = DeliveryFilter { status: Some(Status::Dead), ..all_deliveries() };
+    let rows = ledger.deliveries(filter).await.unwrap().rows;
+    assert_eq!(rows.iter().map(|row| row.delivery.clone()).collect::<Vec<_>>(), [delivery_of(mixed)]);
+}

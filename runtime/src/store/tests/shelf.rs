@@ -202,3 +202,53 @@ async fn an_expired_key_reads_as_absent() {
     let count = ledger.shelf_get(&crm, "count", later).await.unwrap().value.unwrap();
     assert_eq!(count, &b"1"[..], "it counts from nothing again");
 }
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_does_not_reset_a_counter() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let ttl = Some(DAY);
+    settle(&ledger, "evt_1", writes(&[("count", ShelfWrite::Add { delta: 4, ttl })])).await;
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_2")).await);
+    let shelf = writes(&[("count", add(1))]);
+    let settle = Settle { shelf, ..settle_with(&id, 1, done(), Verdict::Done) };
+    ledger.settle(settle, NOW.plus(DAY * 10)).await.unwrap();
+    assert_eq!(text(&ledger, "count").await.as_deref(), Some("5"));
+    ledger.close().await.unwrap();
+    drop(ledger);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    assert_eq!(text(&open(dir.path()), "count").await.as_deref(), Some("5"));
+}
+
+#[tokio::test]
+async fn expired_keys_are_swept_and_stay_gone_after_a_rebuild() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let short = |n: usize| (format!("short/{n}"), ShelfWrite::Set { value: Bytes::new(), ttl: Some(DAY) });
+    for from in [0, 200] {
+        let all: BTreeMap<_, _> = (from..from + 200).map(short).collect();
+        settle(&ledger, &format!("evt_{from}"), ShelfTxn { writes: all, ..ShelfTxn::default() }).await;
+    }
+    settle(&ledger, "evt_long", writes(&[("long", set("stays"))])).await;
+    drop(ledger);
+    let later = NOW.plus(DAY * 2);
+    let (ledger, _) = open_at(dir.path(), later);
+    ledger.retain(later).await.unwrap();
+    assert_eq!(ledger.shelf_bytes(&name("crm")).await.unwrap(), 9);
+    ledger.close().await.unwrap();
+    drop(ledger);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (ledger, _) = open_at(dir.path(), later);
+    assert_eq!(ledger.shelf_bytes(&name("crm")).await.unwrap(), 9);
+    assert_eq!(text(&ledger, "long").await.as_deref(), Some("stays"));
+}
+
+#[test]
+fn a_listing_ends_at_its_bound() {
+    use crate::store::{index::Blob, keys, shelf};
+    let entries = (0..=crate::words::limits::SHELF_SCAN_MAX).map(|n| {
+        let key = keys::shelf(&name("crm"), &n.to_string());
+        Ok((Blob::from(key), shelf::expired_entry()))
+    });
+    assert!(matches!(shelf::list(entries, 1, NOW), Err(Error::ShelfScan(_))));
+}
