@@ -41,7 +41,7 @@ pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, 
         }
     }
     let positions =
-        if new.is_empty() { BTreeMap::new() } else { write(core, &accept, &incoming, new).await? };
+        if new.is_empty() { BTreeMap::new() } else { write(core, &accept, now, &incoming, new).await? };
     let receipt = receipt(incoming, &positions);
     count_redeliveries(core, &receipt, accept.received_at);
     Ok(receipt)
@@ -104,10 +104,11 @@ fn ask_index(core: &Core, mine: Mine, now: Millis) -> Result<Claimed, Refused> {
 async fn write(
     core: &Core,
     accept: &Accept,
+    clock: Millis,
     incoming: &[Incoming],
     new: BTreeMap<usize, Mine>,
 ) -> Result<BTreeMap<usize, Stored>, Refused> {
-    let record = record_of(accept, incoming, new.keys());
+    let record = record_of(accept, clock, incoming, new.keys());
     let draft = super::codec::draft_accept(&record);
     let places: Vec<(usize, Arc<Claim>)> = new.iter().map(|(at, mine)| (*at, mine.claim.clone())).collect();
     let job = AcceptJob { draft, record, claims: new.into_values().collect() };
@@ -137,6 +138,7 @@ async fn write(
 
 fn record_of<'a>(
     accept: &Accept,
+    clock: Millis,
     incoming: &[Incoming],
     new: impl Iterator<Item = &'a usize>,
 ) -> AcceptRecord {
@@ -154,6 +156,7 @@ fn record_of<'a>(
     AcceptRecord {
         source: accept.source.clone(),
         received_at: accept.received_at,
+        clock,
         queued_us: now_us(),
         signed_at: accept.signed_at,
         secret: accept.secret,

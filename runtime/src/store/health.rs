@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Refused;
 use super::journal::Disk;
 use crate::words::limits::{
-    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
+    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
 };
 use crate::words::time::Millis;
 
@@ -105,18 +105,44 @@ impl Health {
     }
 }
 
-/// The time by which things expire. It never goes back, and runs at most an hour ahead of the monotonic clock:
-/// a wall clock that jumps must not make the store forget what it has seen.
+/// The time by which things expire. It never goes back and stays within an hour of the monotonic clock: a wall
+/// clock that jumps must not make the store forget what it has seen, nor keep it for ever.
+///
+/// Only differences of it mean something: what expires is stored with this time, not with the wall clock's. A
+/// start goes on from where the last record left it, and adds the time between, as the wall clock tells it; a
+/// wall clock that claims more than `EXPIRY_GAP_MAX` is wrong, and nothing is added.
 pub(super) struct Clock {
     started: Instant,
     at_start: Millis,
     highest: AtomicU64,
+    /// What the wall clock said when it was last asked.
+    wall: AtomicU64,
 }
 
 impl Clock {
-    pub(super) fn new(now: Millis, highest_before: Millis) -> Clock {
-        let at_start = now.max(highest_before);
-        Clock { started: Instant::now(), at_start, highest: AtomicU64::new(at_start.0) }
+    /// `before`: wall clock and time of expiry of the same moment in the past.
+    pub(super) fn new(now: Millis, before: Option<(Millis, Millis)>) -> Clock {
+        let at_start = match before {
+            None => now,
+            Some((wall, clock)) => {
+                let gap = Duration::from_millis(now.0.saturating_sub(wall.0));
+                if gap <= EXPIRY_GAP_MAX { clock.plus(gap) } else { clock }
+            }
+        };
+        let drift = Duration::from_millis(now.0.abs_diff(at_start.0));
+        if drift > EXPIRY_JUMP_MAX {
+            tracing::warn!(
+                now = now.0,
+                expected = at_start.0,
+                "the clock is not where the journal's past puts it; windows and ages go on from that past"
+            );
+        }
+        Clock {
+            started: Instant::now(),
+            at_start,
+            highest: AtomicU64::new(at_start.0),
+            wall: AtomicU64::new(now.0),
+        }
     }
 
     pub(super) fn expiry(&self, now: Millis) -> Millis {
@@ -124,13 +150,17 @@ impl Clock {
     }
 
     fn expiry_after(&self, now: Millis, elapsed: Duration) -> Millis {
-        let bounded = now.min(self.at_start.plus(elapsed).plus(EXPIRY_JUMP_MAX));
-        let before = self.highest.fetch_max(bounded.0, Ordering::Relaxed);
-        Millis(before.max(bounded.0))
+        let expected = self.at_start.plus(elapsed);
+        let jump = u64::try_from(EXPIRY_JUMP_MAX.as_millis()).unwrap_or(u64::MAX);
+        let bounded = now.0.clamp(expected.0.saturating_sub(jump), expected.0.saturating_add(jump));
+        self.wall.store(now.0, Ordering::Relaxed);
+        let before = self.highest.fetch_max(bounded, Ordering::Relaxed);
+        Millis(before.max(bounded))
     }
 
-    pub(super) fn highest(&self) -> Millis {
-        Millis(self.highest.load(Ordering::Relaxed))
+    /// The wall clock when it was last asked, and the time of expiry then.
+    pub(super) fn seen(&self) -> (Millis, Millis) {
+        (Millis(self.wall.load(Ordering::Relaxed)), Millis(self.highest.load(Ordering::Relaxed)))
     }
 }
 
@@ -138,14 +168,28 @@ impl Clock {
 mod tests {
     use super::*;
 
+    const HOUR: u64 = 3_600_000;
+
     #[test]
-    fn the_time_of_expiry_neither_goes_back_nor_jumps() {
-        let hour = 3_600_000;
-        let clock = Clock::new(Millis(10 * hour), Millis(0));
+    fn the_time_of_expiry_neither_goes_back_nor_jumps_nor_stands() {
+        let clock = Clock::new(Millis(10 * HOUR), None);
         let second = Duration::from_secs(1);
-        assert_eq!(clock.expiry_after(Millis(10 * hour + 500), second), Millis(10 * hour + 500));
-        assert_eq!(clock.expiry_after(Millis(9 * hour), second), Millis(10 * hour + 500));
-        assert_eq!(clock.expiry_after(Millis(9000 * hour), second), Millis(11 * hour + 1000));
-        assert_eq!(Clock::new(Millis(5), Millis(9)).expiry(Millis(6)), Millis(9), "nor over a restart");
+        assert_eq!(clock.expiry_after(Millis(10 * HOUR + 500), second), Millis(10 * HOUR + 500));
+        assert_eq!(clock.expiry_after(Millis(9 * HOUR), second), Millis(10 * HOUR + 500));
+        assert_eq!(clock.expiry_after(Millis(9000 * HOUR), second), Millis(11 * HOUR + 1000));
+        let later = Duration::from_millis(5 * HOUR);
+        assert_eq!(clock.expiry_after(Millis(0), later), Millis(14 * HOUR), "a clock that stands is not followed");
+    }
+
+    #[test]
+    fn a_start_adds_the_time_between_and_no_wrong_clock() {
+        let start = |now: u64, wall: u64, clock: u64| {
+            let clock = Clock::new(Millis(now * HOUR), Some((Millis(wall * HOUR), Millis(clock * HOUR))));
+            clock.seen().1.0 / HOUR
+        };
+        assert_eq!(start(1030, 1000, 1000), 1030);
+        assert_eq!(start(1030, 1000, 5000), 5030, "the difference counts, not the offset");
+        assert_eq!(start(900, 1000, 1000), 1000, "nor back over a restart");
+        assert_eq!(start(900_000, 1000, 1000), 1000, "a century is a wrong clock");
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn open(
     replay(&segments, &index, &view, start.end)?;
     drop_leftovers(&index, &segments, &*disk, &journal_dir)?;
 
-    let highest = Millis(index.number(keys::CLOCK)?.unwrap_or(0));
+    let clock = clock_of(&index, now)?;
     let health = Health::new(disk.clone(), options.path.clone(), options.retain_bytes);
     let live = index.number(keys::LIVE)?.unwrap_or(0);
     health.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
@@ -86,7 +86,7 @@ pub(super) fn open(
         filter: Filter::default(),
         queue: Queue::default(),
         health,
-        clock: Clock::new(now, highest),
+        clock,
         announce: Mutex::new(None),
         indexer: Mutex::new(None),
         retaining: tokio::sync::Mutex::new(()),
@@ -207,7 +207,7 @@ fn mark_opened(appender: &mut Appender, now: Millis) -> Result<(), Error> {
         journal::AppendError::Failed(error) => Error::Failed(error.to_string()),
     };
     let mut batch = appender.begin(now_us()).map_err(failed)?;
-    batch.push(&Record::Mark(Mark::Opened { at: now, clock: now }).draft(), 0);
+    batch.push(&Record::Mark(Mark::Opened { at: now, clock: Millis(0) }).draft(), 0);
     appender.write(batch, now_us()).map_err(failed)?;
     appender.sync(now_us).map_err(failed)?;
     appender.publish();
@@ -340,6 +340,13 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
         view.applied(&generation);
     }
     Ok(())
+}
+
+/// Goes on from the last time of expiry that the journal names.
+fn clock_of(index: &Index, now: Millis) -> Result<Clock, Error> {
+    let Some(pair) = index.get(keys::CLOCK)? else { return Ok(Clock::new(now, None)) };
+    let (clock, wall) = (keys::number_in(&pair, 0)?, keys::number_in(&pair, 8)?);
+    Ok(Clock::new(now, Some((Millis(wall), Millis(clock)))))
 }
 
 /// Segments that a retention was about to delete when the process ended; and what must not be missing.

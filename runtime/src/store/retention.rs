@@ -22,14 +22,15 @@ use super::view::{KeyEntry, prefixed};
 use super::writer::Batch;
 use super::{Error, Retained, Status, history, keys};
 use crate::words::event::{DeliveryId, Name};
-use crate::words::limits::RETAIN_CHUNK_RECORDS;
+use crate::words::limits::{EXPIRY_JUMP_MAX, RETAIN_CHUNK_RECORDS};
 use crate::words::time::Millis;
 
 pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Error> {
     let _one_at_a_time = core.retaining.lock().await;
-    let now = core.clock.expiry(now);
-    let mut done = Retained { deliveries_dead: end_old_deliveries(core, now).await?, ..Retained::default() };
-    for (oldest, next) in doomed(core, now)? {
+    let wall = now;
+    let now = core.clock.expiry(wall);
+    let mut done = Retained { deliveries_dead: end_old_deliveries(core, wall, now).await?, ..Retained::default() };
+    for (oldest, next) in doomed(core, wall, now)? {
         done.events_dropped += empty(core, &oldest, next.header.base, now).await?;
         done.bytes_freed += delete(core, &oldest, &next).await?;
         done.segments_dropped += 1;
@@ -38,16 +39,16 @@ pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Er
 }
 
 /// Nothing waits for ever, not even for an operator.
-async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error> {
+async fn end_old_deliveries(core: &Arc<Core>, wall: Millis, now: Millis) -> Result<u64, Error> {
     let age_max = core.options.open_age_max;
     let mut ended = 0;
     for status in [Status::Open, Status::Held, Status::Parked] {
         ended += change_all(core, status, move |id, row| {
-            let too_old = row.counted_from.plus(age_max) < now;
+            let too_old = row.aged_from.plus(age_max) < now;
             too_old.then(|| HoldRecord {
                 delivery: id.clone(),
                 status: Status::Dead,
-                at: now,
+                at: wall,
                 reason: format!("{status} for longer than store.retain.open_max_age"),
             })
         })
@@ -57,12 +58,13 @@ async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error>
 }
 
 /// The oldest segments that are wholly too old, or too many; each with the one after it. Never the last.
-fn doomed(core: &Core, now: Millis) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>, Error> {
+fn doomed(core: &Core, wall: Millis, now: Millis) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>, Error> {
     let list = core.segments.list();
     let mut bytes = core.segments.bytes();
     let mut doomed = Vec::new();
     for (segment, next) in list.iter().zip(list.iter().skip(1)) {
-        let too_old = last_written(core, next)?.plus(core.options.retain_age) < now;
+        let written = last_written(core, next)?;
+        let too_old = written.plus(core.options.retain_age) < judged_at(written, wall, now);
         let too_much = bytes > core.options.retain_bytes;
         if !too_old && !too_much {
             break;
@@ -71,6 +73,12 @@ fn doomed(core: &Core, now: Millis) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>,
         doomed.push((segment.clone(), next.clone()));
     }
     Ok(doomed)
+}
+
+/// The wall clock told when a segment was written; a wall clock that is wrong now must not make it old. One that
+/// was written far ahead of the time of expiry is compared with the clock that it was written by.
+fn judged_at(written: Millis, wall: Millis, clock: Millis) -> Millis {
+    if written > clock.plus(EXPIRY_JUMP_MAX) { wall } else { wall.min(clock) }
 }
 
 /// When the last record before a segment was written: that may be long before the segment was begun.
@@ -239,7 +247,7 @@ fn sort_accept(
     }
     verdicts.positions.push(candidate.position);
     verdicts.events += accept.events.len() as u64;
-    let expires = accept.received_at.plus(accept.dedupe_window);
+    let expires = accept.clock.plus(accept.dedupe_window);
     for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
         let key = key_of(accept.source.as_str(), &event.id);
         let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires };
@@ -364,8 +372,10 @@ fn keep_shelf_value(batch: &mut Batch, at: u64, shelf: &ShelfRecord, now: Millis
 
 async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -> Result<u64, Error> {
     let sequence = next.header.sequence;
+    let (at, clock) = core.clock.seen();
     core.change(move |batch| {
         batch.must_sync = true;
+        batch.append(&Record::Mark(Mark::Clock { at, clock }), 0)?;
         batch.append(&Record::Mark(Mark::First { sequence }), 0).map(drop)
     })
     .await?;

@@ -22,6 +22,8 @@ pub(super) struct Row {
     pub accepted_at: Millis,
     /// From when the time to give up counts: acceptance, or the operator's last `retry`.
     pub counted_from: Millis,
+    /// The same moment by the time of expiry: from when it grows too old.
+    pub aged_from: Millis,
     /// Meant only while it is open.
     pub due: Millis,
     pub ended_at: Option<Millis>,
@@ -55,7 +57,9 @@ impl Row {
             event_type: cut(&event.event_type).to_owned(),
             accepted_at: record.received_at,
             counted_from: record.received_at,
-            due: record.received_at,
+            aged_from: record.clock,
+            // A wall clock that was ahead must not put it off.
+            due: record.received_at.min(record.clock),
             ended_at: None,
             attempts: 0,
             begun_without_end: 0,
@@ -78,7 +82,8 @@ impl Row {
             id,
             handler: self.handler.clone(),
             due: self.due,
-            accepted_at: self.counted_from,
+            // A wall clock that was behind must not make it old.
+            accepted_at: self.counted_from.max(self.aged_from),
             attempts: self.attempts,
             begun_without_end: self.begun_without_end,
         }
@@ -125,7 +130,8 @@ impl Row {
                 self.attempts += self.begun_without_end;
                 self.begun_without_end = 0;
                 self.counted_from = record.at;
-                self.due = record.at;
+                self.aged_from = record.clock;
+                self.due = record.at.min(record.clock);
                 self.become_at(Status::Open, record.at);
             }
             Ruling::Cancel => self.become_at(Status::Cancelled, record.at),
@@ -146,6 +152,7 @@ impl Row {
         out.text(&self.event_type);
         out.millis(self.accepted_at);
         out.millis(self.counted_from);
+        out.millis(self.aged_from);
         out.millis(self.due);
         out.option(self.ended_at, Out::millis);
         out.u32(self.attempts);
@@ -173,6 +180,7 @@ impl Row {
             event_type: bytes.text()?,
             accepted_at: bytes.millis()?,
             counted_from: bytes.millis()?,
+            aged_from: bytes.millis()?,
             due: bytes.millis()?,
             ended_at: bytes.option(In::millis)?,
             attempts: bytes.u32()?,
@@ -230,6 +238,7 @@ mod tests {
             event_type: "t".repeat(EVENT_TYPE_BYTES_MAX),
             accepted_at: Millis(1),
             counted_from: Millis(2),
+            aged_from: Millis(2),
             due: Millis(3),
             ended_at: Some(Millis(4)),
             attempts: 5,

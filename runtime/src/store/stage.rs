@@ -12,6 +12,8 @@ use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
 use crate::words::event::{DeliveryId, EventRef};
 use crate::words::time::Millis;
 
+const CLOCK_NOTED_EVERY_MS: u64 = 1000;
+
 /// Counters that nearly every record changes, kept from batch to batch: the writer need not ask the index for
 /// them, which lets nobody read while it applies a batch. Forgotten when a batch is not kept.
 #[derive(Default)]
@@ -140,7 +142,8 @@ pub(super) fn apply_accept(
 ) -> Result<(), Error> {
     let deliveries: usize = record.events.iter().map(|event| event.deliveries.len()).sum();
     let share = bytes.div_ceil(deliveries.max(1)) as u64;
-    let expires = record.received_at.plus(record.dedupe_window);
+    let expires = record.clock.plus(record.dedupe_window);
+    clock_seen(stage, record.received_at, record.clock)?;
     for (event, event_ref) in record.events.iter().zip(events_at(position)) {
         for delivery in &event.deliveries {
             let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
@@ -367,7 +370,8 @@ fn copied_accept(
             }
         }
     }
-    let expires = accept.received_at.plus(accept.dedupe_window);
+    let expires = accept.clock.plus(accept.dedupe_window);
+    clock_seen(stage, accept.received_at, accept.clock)?;
     stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
         KeyPut {
             key: key_of(accept.source.as_str(), &event.id),
@@ -382,10 +386,8 @@ fn copied_accept(
 
 fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
     match mark {
-        Mark::Opened { clock, .. } | Mark::Clean { clock, .. } => {
-            let known = stage.get(keys::CLOCK)?.map(|value| keys::number_in(&value, 0)).transpose()?;
-            let clock = (*clock).max(Millis(known.unwrap_or(0)));
-            stage.put(keys::CLOCK.to_vec(), Blob::from(&clock.0.to_be_bytes()));
+        Mark::Opened { at, clock } | Mark::Clean { at, clock } | Mark::Clock { at, clock } => {
+            clock_seen(stage, *at, *clock)?;
         }
         Mark::First { sequence } => {
             stage.put(keys::FIRST.to_vec(), Blob::from(&sequence.to_be_bytes()));
@@ -397,6 +399,17 @@ fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
             let drops = keys.iter().map(|KeyDrop { key, position }| (*key as Hash, *position));
             stage.changes.key_drops.extend(drops);
         }
+    }
+    Ok(())
+}
+
+/// Keeps the highest time of expiry with what the wall clock said then: the next start goes on from both. A
+/// start is not so exact that every record must be noted.
+fn clock_seen(stage: &mut Stage, wall: Millis, clock: Millis) -> Result<(), Error> {
+    let known = stage.get_hot(keys::CLOCK)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
+    if clock.0 >= known.saturating_add(CLOCK_NOTED_EVERY_MS) {
+        let pair = [clock.0.to_be_bytes(), wall.0.to_be_bytes()].concat();
+        stage.put_hot(keys::CLOCK.to_vec(), Blob::from(pair));
     }
     Ok(())
 }
