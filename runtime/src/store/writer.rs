@@ -387,7 +387,7 @@ impl Writer {
     fn failure(&self, error: AppendError) -> Failure {
         match error {
             AppendError::Full(error) => {
-                tracing::error!(%error, "the disk is full; nothing was kept");
+                tracing::error!(%error, "the disk is full, or has no file for us; nothing was kept");
                 Failure::DiskFull(error.to_string())
             }
             AppendError::Failed(error) => {
