@@ -46,10 +46,9 @@ pub(super) fn open(
 ) -> Result<(Opened, Recovery), Error> {
     let started = Instant::now();
     let journal_dir = options.path.join("journal");
-    prepare(&options.path)?;
+    prepare(&*disk, &options.path)?;
     let lock = lock(&options.path)?;
-    make_dir(&journal_dir)?;
-    sync_dirs(&options.path)?;
+    make_dir(&*disk, &journal_dir)?;
     let opening = Opening {
         disk: disk.clone(),
         dir: journal_dir.clone(),
@@ -121,8 +120,8 @@ fn start_threads(core: &Arc<Core>, appender: Appender) -> Result<std::thread::Jo
 
 // === the directory ===
 
-fn prepare(path: &Path) -> Result<(), Error> {
-    make_dir(path)?;
+fn prepare(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    make_dir(disk, path)?;
     let cannot = |source| Error::Io { what: "cannot read", path: path.to_owned(), source };
     let data = fs::metadata(path).map_err(cannot)?;
     let (owner, us) = (data.uid(), rustix::process::geteuid().as_raw());
@@ -144,31 +143,30 @@ fn prepare(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn make_dir(path: &Path) -> Result<(), Error> {
-    match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Ok(()) => Ok(()),
+/// Makes a directory and those above it that are missing; each of them survives power loss, or nothing in them
+/// does. Its parent is synced also where it is there already: whoever made it may not have come so far.
+fn make_dir(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !above.exists() {
+        make_dir(disk, above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             let us = rustix::process::geteuid().as_raw();
             let why =
                 format!("cannot be made: {error}; `sudo install -d -m 0700 -o {us} {}`", path.display());
-            Err(Error::Directory(path.to_owned(), why))
+            return Err(Error::Directory(path.to_owned(), why));
         }
-        Err(source) => Err(Error::Io { what: "cannot make", path: path.to_owned(), source }),
+        Err(source) => return Err(Error::Io { what: "cannot make", path: path.to_owned(), source }),
     }
-}
-
-/// The directories themselves must survive power loss, or nothing in them does.
-fn sync_dirs(path: &Path) -> Result<(), Error> {
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for dir in [path, above] {
-        match fs::File::open(dir).and_then(|dir| dir.sync_all()) {
-            // A parent that we may not read is not one that we made.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && dir != path => {}
-            Err(source) => return Err(Error::Io { what: "cannot sync", path: dir.to_owned(), source }),
-            Ok(()) => {}
-        }
+    match disk.sync_dir(above) {
+        // A parent that we may not read is not one that we made something in.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(source) => Err(Error::Io { what: "cannot sync", path: above.to_owned(), source }),
+        Ok(()) => Ok(()),
     }
-    Ok(())
 }
 
 /// Held as long as the file is open; the system lets go of it when the process ends, however it ends.
