@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::Refused;
 use super::journal::Disk;
 use crate::words::limits::{
-    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
+    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX,
+    LIVE_SHARE_MAX_PERCENT,
 };
 use crate::words::time::Millis;
 
@@ -17,6 +18,8 @@ pub(super) struct Health {
     dir: PathBuf,
     live_bytes_max: u64,
     failed: OnceLock<String>,
+    /// What was found damaged in the past, and is left where it is.
+    damaged: OnceLock<String>,
     closing: AtomicBool,
     free_bytes: AtomicU64,
     checked: Mutex<Option<Instant>>,
@@ -36,6 +39,7 @@ impl Health {
             dir,
             live_bytes_max: retain_bytes / 100 * LIVE_SHARE_MAX_PERCENT,
             failed: OnceLock::new(),
+            damaged: OnceLock::new(),
             closing: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
             checked: Mutex::new(None),
@@ -60,6 +64,17 @@ impl Health {
 
     pub(super) fn failed(&self) -> Option<&str> {
         self.failed.get().map(String::as_str)
+    }
+
+    /// Nothing new is in danger, so the store goes on. Told once.
+    pub(super) fn damaged(&self, why: &str) {
+        if self.damaged.set(why.to_owned()).is_ok() {
+            tracing::error!(why, "an old segment is damaged and stays; nothing from there on is dropped");
+        }
+    }
+
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.damaged.get().map(String::as_str)
     }
 
     pub(super) fn close(&self) {
@@ -178,7 +193,11 @@ mod tests {
         assert_eq!(clock.expiry_after(Millis(9 * HOUR), second), Millis(10 * HOUR + 500));
         assert_eq!(clock.expiry_after(Millis(9000 * HOUR), second), Millis(11 * HOUR + 1000));
         let later = Duration::from_millis(5 * HOUR);
-        assert_eq!(clock.expiry_after(Millis(0), later), Millis(14 * HOUR), "a clock that stands is not followed");
+        assert_eq!(
+            clock.expiry_after(Millis(0), later),
+            Millis(14 * HOUR),
+            "a clock that stands is not followed"
+        );
     }
 
     #[test]

@@ -29,8 +29,24 @@ pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Er
     let _one_at_a_time = core.retaining.lock().await;
     let wall = now;
     let now = core.clock.expiry(wall);
-    let mut done = Retained { deliveries_dead: end_old_deliveries(core, wall, now).await?, ..Retained::default() };
+    let mut done =
+        Retained { deliveries_dead: end_old_deliveries(core, wall, now).await?, ..Retained::default() };
     for (oldest, next) in doomed(core, wall, now)? {
+        // Keys are asked of the index alone: it must have everything that the segment says.
+        let (reader, end) = (core.clone(), next.header.base);
+        blocking(move || match reader.view.wait_applied(end) {
+            true => Ok(()),
+            false => Err(reader.stopped_error()),
+        })
+        .await?;
+        match check(core, &oldest, next.header.base).await {
+            // It stays, and with it those behind it: the chain of segments has no gaps.
+            Err(damage @ Error::Damaged { .. }) => {
+                core.health.damaged(&damage.to_string());
+                break;
+            }
+            other => other?,
+        }
         done.events_dropped += empty(core, &oldest, next.header.base, now).await?;
         done.bytes_freed += delete(core, &oldest, &next).await?;
         done.segments_dropped += 1;
@@ -86,6 +102,18 @@ fn last_written(core: &Core, next: &Segment) -> Result<Millis, Error> {
     let begun = Millis(next.header.created_at);
     let last = core.segments.batch_header(next.header.previous_batch)?;
     Ok(last.map_or(begun, |last| begun.min(Millis(last.written_at / 1000))))
+}
+
+/// Reads a segment whole before anything of it is copied: half of it copied at every retention would fill the disk.
+async fn check(core: &Arc<Core>, segment: &Segment, end: u64) -> Result<(), Error> {
+    let (core, mut position) = (core.clone(), segment.header.base);
+    blocking(move || {
+        while position < end {
+            position = read(&core, position)?.1;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Copies forward what must stay, and drops the rest from every listing. Returns the number of events dropped.

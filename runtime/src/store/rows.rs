@@ -34,8 +34,10 @@ pub(super) struct Row {
     pub changed_at: u64,
     /// Position of the last record of its chain, or 0.
     pub head: u64,
-    /// Its share of its event's record, for the count of live bytes.
+    /// Of its event's record, for the count of live bytes.
     pub bytes: u64,
+    /// That record has other deliveries too.
+    pub shared: bool,
     pub last_status: Option<u16>,
     pub last_took_ms: Option<u64>,
     pub error_kind: Option<ErrorKind>,
@@ -48,6 +50,7 @@ impl Row {
         delivery: &NewDelivery,
         position: u64,
         bytes: u64,
+        shared: bool,
     ) -> Row {
         Row {
             status: Status::Open,
@@ -66,6 +69,7 @@ impl Row {
             changed_at: position,
             head: 0,
             bytes,
+            shared,
             last_status: None,
             last_took_ms: None,
             error_kind: None,
@@ -131,7 +135,7 @@ impl Row {
                 self.begun_without_end = 0;
                 self.counted_from = record.at;
                 self.aged_from = record.clock;
-                self.due = record.at.min(record.clock);
+                self.due = record.at;
                 self.become_at(Status::Open, record.at);
             }
             Ruling::Cancel => self.become_at(Status::Cancelled, record.at),
@@ -160,6 +164,7 @@ impl Row {
         out.u64(self.changed_at);
         out.u64(self.head);
         out.u64(self.bytes);
+        out.flag(self.shared);
         out.option(self.last_status, Out::u16);
         out.option(self.last_took_ms, Out::u64);
         out.option(self.error_kind.map(error_byte), Out::u8);
@@ -188,6 +193,7 @@ impl Row {
             changed_at: bytes.u64()?,
             head: bytes.u64()?,
             bytes: bytes.u64()?,
+            shared: bytes.flag()?,
             last_status: bytes.option(In::u16)?,
             last_took_ms: bytes.option(In::u64)?,
             error_kind: bytes.option(|bytes| error_of(bytes.u8()?))?,
@@ -246,6 +252,7 @@ mod tests {
             changed_at: 7,
             head: 8,
             bytes: 9,
+            shared: true,
             last_status: Some(503),
             last_took_ms: Some(10),
             error_kind: Some(ErrorKind::Interrupted),

@@ -141,13 +141,15 @@ pub(super) fn apply_accept(
     record: &AcceptRecord,
 ) -> Result<(), Error> {
     let deliveries: usize = record.events.iter().map(|event| event.deliveries.len()).sum();
-    let share = bytes.div_ceil(deliveries.max(1)) as u64;
+    if deliveries > 0 {
+        add_live(stage, bytes as u64, 0)?;
+    }
     let expires = record.clock.plus(record.dedupe_window);
     clock_seen(stage, record.received_at, record.clock)?;
     for (event, event_ref) in record.events.iter().zip(events_at(position)) {
         for delivery in &event.deliveries {
             let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
-            let row = Row::accepted(record, event, delivery, position, share);
+            let row = Row::accepted(record, event, delivery, position, bytes as u64, deliveries > 1);
             set_row(stage, &id, None, Some(&row))?;
         }
         stage.changes.keys.push(KeyPut {
@@ -232,7 +234,8 @@ fn change_row(
     let Some(old) = stage.row(id)?.filter(|row| row.changed_at < position) else { return Ok(()) };
     let mut new = Row { changed_at: position, head: position, ..old.clone() };
     change(&mut new);
-    set_row(stage, id, Some(&old), Some(&new))
+    set_row(stage, id, Some(&old), Some(&new))?;
+    live_changed(stage, id, Some(&old), Some(&new))
 }
 
 /// Writes a row, and every key that follows from it. `old: None` means that no layer has the row.
@@ -268,7 +271,7 @@ fn became_due(old: &Row, new: &Row) -> bool {
     old.status != Status::Open || new.counted_from != old.counted_from
 }
 
-/// Keeps the backlog of the handler and the bytes that may not be dropped.
+/// Keeps the backlog of the handler.
 fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), Error> {
     let status = |row: Option<&Row>| row.map(|row| row.status);
     if status(old) == status(new) {
@@ -288,8 +291,34 @@ fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), 
         let numbers = [backlog.open, backlog.held, backlog.parked];
         stage.put_hot(key, Blob::from(numbers.map(u64::to_be_bytes).concat()));
     }
+    Ok(())
+}
+
+/// A record may not be dropped, and counts whole, as long as any of its deliveries is live.
+fn live_changed(
+    stage: &mut Stage,
+    id: &DeliveryId,
+    old: Option<&Row>,
+    new: Option<&Row>,
+) -> Result<(), Error> {
     let live = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.bytes);
+    if live(old) == live(new) || is_kept_by_another(stage, id, old.or(new))? {
+        return Ok(());
+    }
     add_live(stage, live(new), live(old))
+}
+
+fn is_kept_by_another(stage: &Stage, id: &DeliveryId, row: Option<&Row>) -> Result<bool, Error> {
+    if !row.is_some_and(|row| row.shared) {
+        return Ok(false);
+    }
+    for entry in stage.scan(prefixed(&keys::deliveries_at(id.event.position))) {
+        let (key, value) = entry?;
+        if Row::decode(&value)?.is_live() && keys::delivery_in(&key, 1)? != *id {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn read_backlog(value: &[u8]) -> Result<Backlog, Error> {
@@ -366,7 +395,9 @@ fn copied_accept(
         for (subscription, row) in &copy.rows {
             let id = DeliveryId { event, subscription: subscription.clone() };
             if stage.row(&id)?.is_none() {
-                set_row(stage, &id, None, Some(&Row::decode(row)?))?;
+                let row = Row::decode(row)?;
+                set_row(stage, &id, None, Some(&row))?;
+                live_changed(stage, &id, None, Some(&row))?;
             }
         }
     }
@@ -419,7 +450,9 @@ fn dropped(stage: &mut Stage, position: u64) -> Result<(), Error> {
     let rows: Vec<_> = stage.scan(prefixed(&keys::deliveries_at(position))).collect::<Result<_, _>>()?;
     for (key, value) in rows {
         let row = Row::decode(&value)?;
-        set_row(stage, &keys::delivery_in(&key, 1)?, Some(&row), None)?;
+        let id = keys::delivery_in(&key, 1)?;
+        set_row(stage, &id, Some(&row), None)?;
+        live_changed(stage, &id, Some(&row), None)?;
     }
     let counts: Vec<_> = stage.scan(prefixed(&keys::redeliveries_at(position))).collect::<Result<_, _>>()?;
     for (key, _) in counts {

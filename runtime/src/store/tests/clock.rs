@@ -41,7 +41,9 @@ async fn survives(starts: &[Millis], rebuild: bool) {
     let now = starts.last().unwrap().plus(DAY);
     let (ledger, _) = Ledger::open(window_options(dir.path()), now).unwrap();
     assert_eq!(ledger.retain(now).await.unwrap().deliveries_dead, 0);
-    assert_eq!(due(&ledger, now).await.len(), starts.len(), "nothing is put off");
+    // What a very first start received in the future waits for that; nothing tells that it was wrong.
+    let until = now.max(starts[0]);
+    assert_eq!(due(&ledger, until).await.len(), starts.len(), "nothing else is put off");
 }
 
 #[tokio::test]

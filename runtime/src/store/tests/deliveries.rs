@@ -174,3 +174,20 @@ async fn secrets_keep_their_time_over_restarts() {
     assert_eq!(seen, [None, Some(latest), Some(later)], "a is first again and is forgotten");
     assert_eq!(ledger.secrets_seen(&name("stripe"), &[c, a], latest).await.unwrap(), [None, Some(latest)]);
 }
+
+#[tokio::test]
+async fn a_record_counts_whole_while_any_of_its_deliveries_is_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let two = request(vec![new_event("evt", &[("to-crm", "crm"), ("to-other", "crm")])], "{}");
+    let event = accept_one(&ledger, two).await;
+    let whole = ledger.stat().live_bytes;
+    assert!(whole > 0);
+    run_done(&ledger, event).await;
+    assert_eq!(ledger.stat().live_bytes, whole);
+    let other = DeliveryId { event, subscription: name("to-other") };
+    ledger.rule(&other, Ruling::Cancel, NOW).await.unwrap();
+    assert_eq!(ledger.stat().live_bytes, 0);
+    ledger.rule(&other, Ruling::Retry, NOW).await.unwrap();
+    assert_eq!(ledger.stat().live_bytes, whole);
+}

@@ -147,9 +147,8 @@ fn marks() -> impl Strategy<Value = Record> {
         (vec(any::<u64>(), 0..4), drops)
             .prop_map(|(positions, keys)| Record::Mark(Mark::Dropped { positions, keys })),
         any::<u64>().prop_map(|sequence| Record::Mark(Mark::First { sequence })),
-        (any::<u64>(), any::<u64>()).prop_map(|(at, clock)| {
-            Record::Mark(Mark::Clock { at: Millis(at), clock: Millis(clock) })
-        }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(at, clock)| { Record::Mark(Mark::Clock { at: Millis(at), clock: Millis(clock) }) }),
     ]
 }
 
