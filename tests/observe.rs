@@ -80,7 +80,10 @@ async fn each_of_the_nine_verbs_is_seen_in_the_log_of_one_event() {
     let log = daemon.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let spans: std::collections::BTreeSet<String> = lines
-        .flat_map(|line| line["spans"].as_array().cloned().unwrap_or_default())
+        .flat_map(|line| {
+            let around = line["spans"].as_array().cloned().unwrap_or_default();
+            around.into_iter().chain(line.get("span").cloned())
+        })
         .map(|span| span["name"].as_str().unwrap().to_owned())
         .collect();
     for verb in ["read", "verify", "identify", "route", "accept", "answer", "lease", "call", "settle"] {

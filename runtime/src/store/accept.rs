@@ -172,6 +172,7 @@ fn record_of(
     AcceptRecord {
         source: accept.source,
         received_at: accept.received_at,
+        clock: now,
         queued_us: now_us(),
         signed_at: accept.signed_at,
         secret: accept.secret,

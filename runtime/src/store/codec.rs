@@ -77,6 +77,8 @@ pub(super) enum Record {
 pub(super) struct AcceptRecord {
     pub source: Name,
     pub received_at: Millis,
+    /// The time of expiry when it was received: windows and ages count from here, not from a wall clock.
+    pub clock: Millis,
     /// When it was given to the ledger, microseconds since the epoch: the start of the answer time.
     pub queued_us: u64,
     pub signed_at: Option<Millis>,
@@ -173,6 +175,8 @@ pub(super) struct RulingRecord {
     pub delivery: DeliveryId,
     pub ruling: Ruling,
     pub at: Millis,
+    /// The time of expiry then.
+    pub clock: Millis,
 }
 
 /// When each secret of a source was first seen below a newer one; replaces what was known of the source.
@@ -225,14 +229,17 @@ pub(super) struct KeyDrop {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Mark {
-    /// A start; `clock`: the highest time of expiry seen.
+    /// A start; `clock` is 0: it is known only when the index is up to date.
     Opened { at: Millis, clock: Millis },
-    /// A clean stop: the index has everything below this record, and is on disk.
+    /// A clean stop: the index has everything below this record, and is on disk. `clock`: the time of expiry when
+    /// the wall clock, last asked, said `at`.
     Clean { at: Millis, clock: Millis },
     /// Records that are in no listing any more, with the keys that went with them.
     Dropped { positions: Vec<u64>, keys: Vec<KeyDrop> },
     /// The chain of segments begins at this one; those before it may be deleted.
     First { sequence: u64 },
+    /// The time of expiry, kept where the records that told it are deleted.
+    Clock { at: Millis, clock: Millis },
 }
 
 /// What does not read is damage: its checksum held, so a writer wrote it.
@@ -323,6 +330,7 @@ impl AcceptRecord {
     fn encode(&self, out: &mut Out) {
         out.name(&self.source);
         out.millis(self.received_at);
+        out.millis(self.clock);
         out.u64(self.queued_us);
         out.option(self.signed_at, Out::millis);
         out.raw(&self.secret.0);
@@ -344,6 +352,7 @@ impl AcceptRecord {
         Ok(AcceptRecord {
             source: bytes.name()?,
             received_at: bytes.millis()?,
+            clock: bytes.millis()?,
             queued_us: bytes.u64()?,
             signed_at: bytes.option(In::millis)?,
             secret: Fingerprint(bytes.array()?),
@@ -546,6 +555,7 @@ impl RulingRecord {
             Ruling::Cancel => 2,
         });
         out.millis(self.at);
+        out.millis(self.clock);
     }
 
     fn decode(bytes: &mut In) -> Result<RulingRecord, Unreadable> {
@@ -555,7 +565,7 @@ impl RulingRecord {
             2 => Ruling::Cancel,
             _ => return Err(Unreadable("a ruling is of no known sort")),
         };
-        Ok(RulingRecord { delivery, ruling, at: bytes.millis()? })
+        Ok(RulingRecord { delivery, ruling, at: bytes.millis()?, clock: bytes.millis()? })
     }
 }
 
@@ -675,6 +685,11 @@ impl Mark {
                 out.u8(4);
                 out.u64(*sequence);
             }
+            Mark::Clock { at, clock } => {
+                out.u8(5);
+                out.millis(*at);
+                out.millis(*clock);
+            }
         }
     }
 
@@ -687,6 +702,7 @@ impl Mark {
                 keys: bytes.list(|bytes| Ok(KeyDrop { key: bytes.array()?, position: bytes.u64()? }))?,
             }),
             4 => Ok(Mark::First { sequence: bytes.u64()? }),
+            5 => Ok(Mark::Clock { at: bytes.millis()?, clock: bytes.millis()? }),
             _ => Err(Unreadable("a mark is of no known sort")),
         }
     }

@@ -147,6 +147,7 @@ impl Core {
         let backlog = super::deliveries::backlogs(self).unwrap_or_default();
         Stat {
             failed: health.stopped().map(|refused| refused.to_string()),
+            damaged: health.damage().map(str::to_owned),
             segments: self.segments.list().len() as u64,
             journal_bytes: self.segments.bytes(),
             live_bytes: load(&health.live_bytes),

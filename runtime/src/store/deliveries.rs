@@ -131,12 +131,13 @@ pub(super) async fn park(core: &Core, id: DeliveryId, reason: String, now: Milli
 }
 
 pub(super) async fn rule(core: &Core, id: DeliveryId, ruling: Ruling, now: Millis) -> Result<(), Error> {
+    let clock = core.clock.expiry(now);
     core.change(move |batch| {
         let row = batch.stage.row_of(&id)?;
         if ruling == Ruling::Cancel && row.status.is_ended() {
             return Err(Error::WrongState(id, row.status));
         }
-        let record = RulingRecord { delivery: id, ruling, at: now };
+        let record = RulingRecord { delivery: id, ruling, at: now, clock };
         batch.append(&Record::Ruling(record), row.head).map(drop)
     })
     .await

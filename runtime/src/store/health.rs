@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::Refused;
 use super::journal::Disk;
 use crate::words::limits::{
-    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
+    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX,
+    LIVE_SHARE_MAX_PERCENT,
 };
 use crate::words::time::Millis;
 
@@ -17,6 +18,8 @@ pub(super) struct Health {
     dir: PathBuf,
     live_bytes_max: u64,
     failed: OnceLock<String>,
+    /// What was found damaged in the past, and is left where it is.
+    damaged: OnceLock<String>,
     closing: AtomicBool,
     free_bytes: AtomicU64,
     checked: Mutex<Option<Instant>>,
@@ -36,6 +39,7 @@ impl Health {
             dir,
             live_bytes_max: retain_bytes / 100 * LIVE_SHARE_MAX_PERCENT,
             failed: OnceLock::new(),
+            damaged: OnceLock::new(),
             closing: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
             checked: Mutex::new(None),
@@ -60,6 +64,17 @@ impl Health {
 
     pub(super) fn failed(&self) -> Option<&str> {
         self.failed.get().map(String::as_str)
+    }
+
+    /// Nothing new is in danger, so the store goes on. Told once.
+    pub(super) fn damaged(&self, why: &str) {
+        if self.damaged.set(why.to_owned()).is_ok() {
+            tracing::error!(why, "an old segment is damaged and stays; nothing from there on is dropped");
+        }
+    }
+
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.damaged.get().map(String::as_str)
     }
 
     pub(super) fn close(&self) {
@@ -105,20 +120,44 @@ impl Health {
     }
 }
 
-/// The time by which things expire. It never goes back, and runs at most an hour ahead of the monotonic clock:
-/// a wall clock that jumps must not make the store forget what it has seen.
+/// The time by which things expire. It never goes back and stays within an hour of the monotonic clock: a wall
+/// clock that jumps must not make the store forget what it has seen, nor keep it for ever.
+///
+/// Only differences of it mean something: what expires is stored with this time, not with the wall clock's. A
+/// start goes on from where the last record left it, and adds the time between, as the wall clock tells it; a
+/// wall clock that claims more than `EXPIRY_GAP_MAX` is wrong, and nothing is added.
 pub(super) struct Clock {
     started: Instant,
     at_start: Millis,
     highest: AtomicU64,
+    /// What the wall clock said when it was last asked.
+    wall: AtomicU64,
 }
 
 impl Clock {
-    /// `highest_before`: of the starts before. One that is hours ahead was a clock that was wrong; were it
-    /// believed, everything would be old for good.
-    pub(super) fn new(now: Millis, highest_before: Millis) -> Clock {
-        let at_start = now.max(highest_before.min(now.plus(EXPIRY_JUMP_MAX)));
-        Clock { started: Instant::now(), at_start, highest: AtomicU64::new(at_start.0) }
+    /// `before`: wall clock and time of expiry of the same moment in the past.
+    pub(super) fn new(now: Millis, before: Option<(Millis, Millis)>) -> Clock {
+        let at_start = match before {
+            None => now,
+            Some((wall, clock)) => {
+                let gap = Duration::from_millis(now.0.saturating_sub(wall.0));
+                if gap <= EXPIRY_GAP_MAX { clock.plus(gap) } else { clock }
+            }
+        };
+        let drift = Duration::from_millis(now.0.abs_diff(at_start.0));
+        if drift > EXPIRY_JUMP_MAX {
+            tracing::warn!(
+                now = now.0,
+                expected = at_start.0,
+                "the clock is not where the journal's past puts it; windows and ages go on from that past"
+            );
+        }
+        Clock {
+            started: Instant::now(),
+            at_start,
+            highest: AtomicU64::new(at_start.0),
+            wall: AtomicU64::new(now.0),
+        }
     }
 
     pub(super) fn expiry(&self, now: Millis) -> Millis {
@@ -126,13 +165,17 @@ impl Clock {
     }
 
     fn expiry_after(&self, now: Millis, elapsed: Duration) -> Millis {
-        let bounded = now.min(self.at_start.plus(elapsed).plus(EXPIRY_JUMP_MAX));
-        let before = self.highest.fetch_max(bounded.0, Ordering::Relaxed);
-        Millis(before.max(bounded.0))
+        let expected = self.at_start.plus(elapsed);
+        let jump = u64::try_from(EXPIRY_JUMP_MAX.as_millis()).unwrap_or(u64::MAX);
+        let bounded = now.0.clamp(expected.0.saturating_sub(jump), expected.0.saturating_add(jump));
+        self.wall.store(now.0, Ordering::Relaxed);
+        let before = self.highest.fetch_max(bounded, Ordering::Relaxed);
+        Millis(before.max(bounded))
     }
 
-    pub(super) fn highest(&self) -> Millis {
-        Millis(self.highest.load(Ordering::Relaxed))
+    /// The wall clock when it was last asked, and the time of expiry then.
+    pub(super) fn seen(&self) -> (Millis, Millis) {
+        (Millis(self.wall.load(Ordering::Relaxed)), Millis(self.highest.load(Ordering::Relaxed)))
     }
 }
 
@@ -140,16 +183,32 @@ impl Clock {
 mod tests {
     use super::*;
 
+    const HOUR: u64 = 3_600_000;
+
     #[test]
-    fn the_time_of_expiry_neither_goes_back_nor_jumps() {
-        let hour = 3_600_000;
-        let clock = Clock::new(Millis(10 * hour), Millis(0));
+    fn the_time_of_expiry_neither_goes_back_nor_jumps_nor_stands() {
+        let clock = Clock::new(Millis(10 * HOUR), None);
         let second = Duration::from_secs(1);
-        assert_eq!(clock.expiry_after(Millis(10 * hour + 500), second), Millis(10 * hour + 500));
-        assert_eq!(clock.expiry_after(Millis(9 * hour), second), Millis(10 * hour + 500));
-        assert_eq!(clock.expiry_after(Millis(9000 * hour), second), Millis(11 * hour + 1000));
-        assert_eq!(Clock::new(Millis(5), Millis(9)).expiry(Millis(6)), Millis(9), "nor over a restart");
-        let wrong_before = Clock::new(Millis(5), Millis(9000 * hour));
-        assert_eq!(wrong_before.expiry(Millis(6)), Millis(5 + hour), "but one that was wrong is not kept");
+        assert_eq!(clock.expiry_after(Millis(10 * HOUR + 500), second), Millis(10 * HOUR + 500));
+        assert_eq!(clock.expiry_after(Millis(9 * HOUR), second), Millis(10 * HOUR + 500));
+        assert_eq!(clock.expiry_after(Millis(9000 * HOUR), second), Millis(11 * HOUR + 1000));
+        let later = Duration::from_millis(5 * HOUR);
+        assert_eq!(
+            clock.expiry_after(Millis(0), later),
+            Millis(14 * HOUR),
+            "a clock that stands is not followed"
+        );
+    }
+
+    #[test]
+    fn a_start_adds_the_time_between_and_no_wrong_clock() {
+        let start = |now: u64, wall: u64, clock: u64| {
+            let clock = Clock::new(Millis(now * HOUR), Some((Millis(wall * HOUR), Millis(clock * HOUR))));
+            clock.seen().1.0 / HOUR
+        };
+        assert_eq!(start(1030, 1000, 1000), 1030);
+        assert_eq!(start(1030, 1000, 5000), 5030, "the difference counts, not the offset");
+        assert_eq!(start(900, 1000, 1000), 1000, "nor back over a restart");
+        assert_eq!(start(900_000, 1000, 1000), 1000, "a century is a wrong clock");
     }
 }

@@ -17,7 +17,7 @@ pub(super) type Blob = sled::IVec;
 pub(super) type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// Raised when the layout of `keys` or of a value changes: an index of another number is rebuilt.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 pub(super) struct Index {
     db: sled::Db,

@@ -36,6 +36,7 @@ pub(super) const BATCH: &[u8] = b"!batch";
 pub(super) const BOOT: &[u8] = b"!boot";
 pub(super) const CLEAN: &[u8] = b"!clean";
 pub(super) const SCHEMA: &[u8] = b"!schema";
+/// The highest time of expiry, and what the wall clock said then.
 pub(super) const CLOCK: &[u8] = b"!clock";
 pub(super) const FIRST: &[u8] = b"!first";
 pub(super) const LIVE: &[u8] = b"!live";

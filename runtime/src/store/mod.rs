@@ -417,6 +417,8 @@ pub enum Ruling {
 pub struct Stat {
     /// None while all is well; else why the store takes nothing.
     pub failed: Option<String>,
+    /// An old segment that does not read, in words. It stays, and so does everything behind it.
+    pub damaged: Option<String>,
     pub segments: u64,
     pub journal_bytes: u64,
     pub live_bytes: u64,

@@ -46,10 +46,9 @@ pub(super) fn open(
 ) -> Result<(Opened, Recovery), Error> {
     let started = Instant::now();
     let journal_dir = options.path.join("journal");
-    prepare(&options.path)?;
+    prepare(&*disk, &options.path)?;
     let lock = lock(&options.path)?;
-    make_dir(&journal_dir)?;
-    sync_dirs(&options.path)?;
+    make_dir(&*disk, &journal_dir)?;
     let opening = Opening {
         disk: disk.clone(),
         dir: journal_dir.clone(),
@@ -71,7 +70,7 @@ pub(super) fn open(
     replay(&segments, &index, &view, start.end)?;
     drop_leftovers(&index, &segments, &*disk, &journal_dir)?;
 
-    let highest = Millis(index.number(keys::CLOCK)?.unwrap_or(0));
+    let clock = clock_of(&index, now)?;
     let health = Health::new(disk.clone(), options.path.clone(), options.retain_bytes);
     let live = index.number(keys::LIVE)?.unwrap_or(0);
     health.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
@@ -86,7 +85,7 @@ pub(super) fn open(
         filter: Filter::default(),
         queue: Queue::default(),
         health,
-        clock: Clock::new(now, highest),
+        clock,
         announce: Mutex::new(None),
         indexer: Mutex::new(None),
         retaining: tokio::sync::Mutex::new(()),
@@ -121,8 +120,8 @@ fn start_threads(core: &Arc<Core>, appender: Appender) -> Result<std::thread::Jo
 
 // === the directory ===
 
-fn prepare(path: &Path) -> Result<(), Error> {
-    make_dir(path)?;
+fn prepare(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    make_dir(disk, path)?;
     let cannot = |source| Error::Io { what: "cannot read", path: path.to_owned(), source };
     let data = fs::metadata(path).map_err(cannot)?;
     let (owner, us) = (data.uid(), rustix::process::geteuid().as_raw());
@@ -144,31 +143,30 @@ fn prepare(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn make_dir(path: &Path) -> Result<(), Error> {
-    match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Ok(()) => Ok(()),
+/// Makes a directory and those above it that are missing; each of them survives power loss, or nothing in them
+/// does. Its parent is synced also where it is there already: whoever made it may not have come so far.
+fn make_dir(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !above.exists() {
+        make_dir(disk, above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             let us = rustix::process::geteuid().as_raw();
             let why =
                 format!("cannot be made: {error}; `sudo install -d -m 0700 -o {us} {}`", path.display());
-            Err(Error::Directory(path.to_owned(), why))
+            return Err(Error::Directory(path.to_owned(), why));
         }
-        Err(source) => Err(Error::Io { what: "cannot make", path: path.to_owned(), source }),
+        Err(source) => return Err(Error::Io { what: "cannot make", path: path.to_owned(), source }),
     }
-}
-
-/// The directories themselves must survive power loss, or nothing in them does.
-fn sync_dirs(path: &Path) -> Result<(), Error> {
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for dir in [path, above] {
-        match fs::File::open(dir).and_then(|dir| dir.sync_all()) {
-            // A parent that we may not read is not one that we made.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && dir != path => {}
-            Err(source) => return Err(Error::Io { what: "cannot sync", path: dir.to_owned(), source }),
-            Ok(()) => {}
-        }
+    match disk.sync_dir(above) {
+        // A parent that we may not read is not one that we made something in.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(source) => Err(Error::Io { what: "cannot sync", path: above.to_owned(), source }),
+        Ok(()) => Ok(()),
     }
-    Ok(())
 }
 
 /// Held as long as the file is open; the system lets go of it when the process ends, however it ends.
@@ -207,7 +205,7 @@ fn mark_opened(appender: &mut Appender, now: Millis) -> Result<(), Error> {
         journal::AppendError::Failed(error) => Error::Failed(error.to_string()),
     };
     let mut batch = appender.begin(now_us()).map_err(failed)?;
-    batch.push(&Record::Mark(Mark::Opened { at: now, clock: now }).draft(), 0);
+    batch.push(&Record::Mark(Mark::Opened { at: now, clock: Millis(0) }).draft(), 0);
     appender.write(batch, now_us()).map_err(failed)?;
     appender.sync(now_us).map_err(failed)?;
     appender.publish();
@@ -340,6 +338,13 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
         view.applied(&generation);
     }
     Ok(())
+}
+
+/// Goes on from the last time of expiry that the journal names.
+fn clock_of(index: &Index, now: Millis) -> Result<Clock, Error> {
+    let Some(pair) = index.get(keys::CLOCK)? else { return Ok(Clock::new(now, None)) };
+    let (clock, wall) = (keys::number_in(&pair, 0)?, keys::number_in(&pair, 8)?);
+    Ok(Clock::new(now, Some((Millis(wall), Millis(clock)))))
 }
 
 /// Segments that a retention was about to delete when the process ended; and what must not be missing.

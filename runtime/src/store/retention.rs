@@ -23,15 +23,32 @@ use super::view::{KeyEntry, prefixed};
 use super::writer::Batch;
 use super::{Error, Retained, Status, history, keys};
 use crate::words::event::{DeliveryId, Name};
-use crate::words::limits::{PURGE_CHUNK_KEYS, RETAIN_CHUNK_RECORDS};
+use crate::words::limits::{EXPIRY_JUMP_MAX, PURGE_CHUNK_KEYS, RETAIN_CHUNK_RECORDS};
 use crate::words::time::Millis;
 
 pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Error> {
     let _one_at_a_time = core.retaining.lock().await;
-    let now = core.clock.expiry(now);
-    let mut done = Retained { deliveries_dead: end_old_deliveries(core, now).await?, ..Retained::default() };
+    let wall = now;
+    let now = core.clock.expiry(wall);
+    let mut done =
+        Retained { deliveries_dead: end_old_deliveries(core, wall, now).await?, ..Retained::default() };
     purge_shelves(core, now).await?;
-    for (oldest, next) in doomed(core, now)? {
+    for (oldest, next) in doomed(core, wall, now)? {
+        // Keys are asked of the index alone: it must have everything that the segment says.
+        let (reader, end) = (core.clone(), next.header.base);
+        blocking(move || match reader.view.wait_applied(end) {
+            true => Ok(()),
+            false => Err(reader.stopped_error()),
+        })
+        .await?;
+        match check(core, &oldest, next.header.base).await {
+            // It stays, and with it those behind it: the chain of segments has no gaps.
+            Err(damage @ Error::Damaged { .. }) => {
+                core.health.damaged(&damage.to_string());
+                break;
+            }
+            other => other?,
+        }
         done.events_dropped += empty(core, &oldest, next.header.base, now).await?;
         done.bytes_freed += delete(core, &oldest, &next).await?;
         done.segments_dropped += 1;
@@ -40,16 +57,16 @@ pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Er
 }
 
 /// Nothing waits for ever, not even for an operator.
-async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error> {
+async fn end_old_deliveries(core: &Arc<Core>, wall: Millis, now: Millis) -> Result<u64, Error> {
     let age_max = core.options.open_age_max;
     let mut ended = 0;
     for status in [Status::Open, Status::Held, Status::Parked] {
         ended += change_all(core, status, move |id, row| {
-            let too_old = row.counted_from.plus(age_max) < now;
+            let too_old = row.aged_from.plus(age_max) < now;
             too_old.then(|| HoldRecord {
                 delivery: id.clone(),
                 status: Status::Dead,
-                at: now,
+                at: wall,
                 reason: format!("{status} for longer than store.open_max_age"),
             })
         })
@@ -62,12 +79,13 @@ async fn end_old_deliveries(core: &Arc<Core>, now: Millis) -> Result<u64, Error>
 type Doomed = (Arc<Segment>, Arc<Segment>);
 
 /// The oldest segments that are wholly too old, or too many. Never the last.
-fn doomed(core: &Core, now: Millis) -> Result<Vec<Doomed>, Error> {
+fn doomed(core: &Core, wall: Millis, now: Millis) -> Result<Vec<Doomed>, Error> {
     let list = core.segments.list();
     let mut bytes = core.segments.bytes();
     let mut doomed = Vec::new();
     for (segment, next) in list.iter().zip(list.iter().skip(1)) {
-        let too_old = last_written(core, next)?.plus(core.options.retain_age) < now;
+        let written = last_written(core, next)?;
+        let too_old = written.plus(core.options.retain_age) < judged_at(written, wall, now);
         let too_much = bytes > core.options.retain_bytes;
         if !too_old && !too_much {
             break;
@@ -78,11 +96,29 @@ fn doomed(core: &Core, now: Millis) -> Result<Vec<Doomed>, Error> {
     Ok(doomed)
 }
 
+/// The wall clock told when a segment was written; a wall clock that is wrong now must not make it old. One that
+/// was written far ahead of the time of expiry is compared with the clock that it was written by.
+fn judged_at(written: Millis, wall: Millis, clock: Millis) -> Millis {
+    if written > clock.plus(EXPIRY_JUMP_MAX) { wall } else { wall.min(clock) }
+}
+
 /// When the last record before a segment was written: that may be long before the segment was begun.
 fn last_written(core: &Core, next: &Segment) -> Result<Millis, Error> {
     let begun = Millis(next.header.created_at);
     let last = core.segments.batch_header(next.header.previous_batch)?;
     Ok(last.map_or(begun, |last| begun.min(Millis(last.written_at / 1000))))
+}
+
+/// Reads a segment whole before anything of it is copied: half of it copied at every retention would fill the disk.
+async fn check(core: &Arc<Core>, segment: &Segment, end: u64) -> Result<(), Error> {
+    let (core, mut position) = (core.clone(), segment.header.base);
+    blocking(move || {
+        while position < end {
+            position = read(&core, position)?.1;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Copies forward what must stay, and drops the rest from every listing. Returns the number of events dropped.
@@ -425,8 +461,10 @@ fn expired_in(
 
 async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -> Result<u64, Error> {
     let sequence = next.header.sequence;
+    let (at, clock) = core.clock.seen();
     core.change(move |batch| {
         batch.must_sync = true;
+        batch.append(&Record::Mark(Mark::Clock { at, clock }), 0)?;
         batch.append(&Record::Mark(Mark::First { sequence }), 0).map(drop)
     })
     .await?;

@@ -22,6 +22,8 @@ pub(super) struct Row {
     pub accepted_at: Millis,
     /// From when the time to give up counts: acceptance, or the operator's last `retry`.
     pub counted_from: Millis,
+    /// The same moment by the time of expiry: from when it grows too old.
+    pub aged_from: Millis,
     /// Meant only while it is open.
     pub due: Millis,
     pub ended_at: Option<Millis>,
@@ -32,8 +34,10 @@ pub(super) struct Row {
     pub changed_at: u64,
     /// Position of the last record of its chain, or 0.
     pub head: u64,
-    /// Its share of its event's record, for the count of live bytes.
+    /// Of its event's record, for the count of live bytes.
     pub bytes: u64,
+    /// That record has other deliveries too.
+    pub shared: bool,
     pub last_status: Option<u16>,
     pub last_took_ms: Option<u64>,
     pub error_kind: Option<ErrorKind>,
@@ -46,6 +50,7 @@ impl Row {
         delivery: &NewDelivery,
         position: u64,
         bytes: u64,
+        shared: bool,
     ) -> Row {
         Row {
             status: Status::Open,
@@ -55,13 +60,16 @@ impl Row {
             event_type: cut(&event.event_type).to_owned(),
             accepted_at: record.received_at,
             counted_from: record.received_at,
-            due: record.received_at,
+            aged_from: record.clock,
+            // A wall clock that was ahead must not put it off.
+            due: record.received_at.min(record.clock),
             ended_at: None,
             attempts: 0,
             begun_without_end: 0,
             changed_at: position,
             head: 0,
             bytes,
+            shared,
             last_status: None,
             last_took_ms: None,
             error_kind: None,
@@ -78,7 +86,8 @@ impl Row {
             id,
             handler: self.handler.clone(),
             due: self.due,
-            accepted_at: self.counted_from,
+            // A wall clock that was behind must not make it old.
+            accepted_at: self.counted_from.max(self.aged_from),
             attempts: self.attempts,
             begun_without_end: self.begun_without_end,
         }
@@ -132,6 +141,7 @@ impl Row {
                 self.attempts += self.begun_without_end;
                 self.begun_without_end = 0;
                 self.counted_from = record.at;
+                self.aged_from = record.clock;
                 self.due = record.at;
                 self.become_at(Status::Open, record.at);
             }
@@ -153,6 +163,7 @@ impl Row {
         out.text(&self.event_type);
         out.millis(self.accepted_at);
         out.millis(self.counted_from);
+        out.millis(self.aged_from);
         out.millis(self.due);
         out.option(self.ended_at, Out::millis);
         out.u32(self.attempts);
@@ -160,6 +171,7 @@ impl Row {
         out.u64(self.changed_at);
         out.u64(self.head);
         out.u64(self.bytes);
+        out.flag(self.shared);
         out.option(self.last_status, Out::u16);
         out.option(self.last_took_ms, Out::u64);
         out.option(self.error_kind.map(error_byte), Out::u8);
@@ -180,6 +192,7 @@ impl Row {
             event_type: bytes.text()?,
             accepted_at: bytes.millis()?,
             counted_from: bytes.millis()?,
+            aged_from: bytes.millis()?,
             due: bytes.millis()?,
             ended_at: bytes.option(In::millis)?,
             attempts: bytes.u32()?,
@@ -187,6 +200,7 @@ impl Row {
             changed_at: bytes.u64()?,
             head: bytes.u64()?,
             bytes: bytes.u64()?,
+            shared: bytes.flag()?,
             last_status: bytes.option(In::u16)?,
             last_took_ms: bytes.option(In::u64)?,
             error_kind: bytes.option(|bytes| error_of(bytes.u8()?))?,
@@ -237,6 +251,7 @@ mod tests {
             event_type: "t".repeat(EVENT_TYPE_BYTES_MAX),
             accepted_at: Millis(1),
             counted_from: Millis(2),
+            aged_from: Millis(2),
             due: Millis(3),
             ended_at: Some(Millis(4)),
             attempts: 5,
@@ -244,6 +259,7 @@ mod tests {
             changed_at: 7,
             head: 8,
             bytes: 9,
+            shared: true,
             last_status: Some(503),
             last_took_ms: Some(10),
             error_kind: Some(ErrorKind::Interrupted),

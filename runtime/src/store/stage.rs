@@ -14,6 +14,8 @@ use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
 use crate::words::event::{DeliveryId, EventRef};
 use crate::words::time::Millis;
 
+const CLOCK_NOTED_EVERY_MS: u64 = 1000;
+
 /// Counters that nearly every record changes, kept from batch to batch: the writer need not ask the index for
 /// them, which lets nobody read while it applies a batch. Forgotten when a batch is not kept.
 #[derive(Default)]
@@ -142,11 +144,14 @@ pub(super) fn apply_accept(
     record: &AcceptRecord,
 ) -> Result<(), Error> {
     let deliveries: usize = record.events.iter().map(|event| event.deliveries.len()).sum();
-    let share = bytes.div_ceil(deliveries.max(1)) as u64;
+    if deliveries > 0 {
+        add_live(stage, bytes as u64, 0)?;
+    }
+    clock_seen(stage, record.received_at, record.clock)?;
     for (event, event_ref) in record.events.iter().zip(events_at(position)) {
         for delivery in &event.deliveries {
             let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
-            let row = Row::accepted(record, event, delivery, position, share);
+            let row = Row::accepted(record, event, delivery, position, bytes as u64, deliveries > 1);
             set_row(stage, &id, None, Some(&row))?;
         }
         stage.changes.keys.push(KeyPut {
@@ -231,7 +236,8 @@ fn change_row(
     let Some(old) = stage.row(id)?.filter(|row| row.changed_at < position) else { return Ok(()) };
     let mut new = Row { changed_at: position, head: position, ..old.clone() };
     change(&mut new);
-    set_row(stage, id, Some(&old), Some(&new))
+    set_row(stage, id, Some(&old), Some(&new))?;
+    live_changed(stage, id, Some(&old), Some(&new))
 }
 
 /// Writes a row, and every key that follows from it. `old: None` means that no layer has the row.
@@ -278,7 +284,7 @@ fn announce_retry(stage: &mut Stage, record: &SettleRecord) -> Result<(), Error>
     Ok(())
 }
 
-/// Keeps the backlog of the handler and the bytes that may not be dropped.
+/// Keeps the backlog of the handler.
 fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), Error> {
     let status = |row: Option<&Row>| row.map(|row| row.status);
     if status(old) == status(new) {
@@ -298,8 +304,34 @@ fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), 
         let numbers = [backlog.open, backlog.held, backlog.parked];
         stage.put_hot(key, Blob::from(numbers.map(u64::to_be_bytes).concat()));
     }
+    Ok(())
+}
+
+/// A record may not be dropped, and counts whole, as long as any of its deliveries is live.
+fn live_changed(
+    stage: &mut Stage,
+    id: &DeliveryId,
+    old: Option<&Row>,
+    new: Option<&Row>,
+) -> Result<(), Error> {
     let live = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.bytes);
+    if live(old) == live(new) || is_kept_by_another(stage, id, old.or(new))? {
+        return Ok(());
+    }
     add_live(stage, live(new), live(old))
+}
+
+fn is_kept_by_another(stage: &Stage, id: &DeliveryId, row: Option<&Row>) -> Result<bool, Error> {
+    if !row.is_some_and(|row| row.shared) {
+        return Ok(false);
+    }
+    for entry in stage.scan(prefixed(&keys::deliveries_at(id.event.position))) {
+        let (key, value) = entry?;
+        if Row::decode(&value)?.is_live() && keys::delivery_in(&key, 1)? != *id {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) fn read_backlog(value: &[u8]) -> Result<Backlog, Error> {
@@ -381,6 +413,7 @@ fn copied_accept(
                 if stage.get_hot(&backlog)?.is_none() {
                     stage.put_hot(backlog, Blob::from(&[0; 24]));
                 }
+                live_changed(stage, &id, None, Some(&row))?;
             }
         }
     }
@@ -388,6 +421,7 @@ fn copied_accept(
     if stage.get_hot(&source)?.is_none() {
         stage.put_hot(source, Blob::default());
     }
+    clock_seen(stage, accept.received_at, accept.clock)?;
     stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
         KeyPut {
             key: key_of(accept.source.as_str(), &event.id),
@@ -416,10 +450,8 @@ fn copied_counts(stage: &mut Stage, event: EventRef, counts: &[u8]) -> Result<()
 
 fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
     match mark {
-        Mark::Opened { clock, .. } | Mark::Clean { clock, .. } => {
-            let known = stage.get(keys::CLOCK)?.map(|value| keys::number_in(&value, 0)).transpose()?;
-            let clock = (*clock).max(Millis(known.unwrap_or(0)));
-            stage.put(keys::CLOCK.to_vec(), Blob::from(&clock.0.to_be_bytes()));
+        Mark::Opened { at, clock } | Mark::Clean { at, clock } | Mark::Clock { at, clock } => {
+            clock_seen(stage, *at, *clock)?;
         }
         Mark::First { sequence } => {
             stage.put(keys::FIRST.to_vec(), Blob::from(&sequence.to_be_bytes()));
@@ -435,12 +467,25 @@ fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
     Ok(())
 }
 
+/// Keeps the highest time of expiry with what the wall clock said then: the next start goes on from both. A
+/// start is not so exact that every record must be noted.
+fn clock_seen(stage: &mut Stage, wall: Millis, clock: Millis) -> Result<(), Error> {
+    let known = stage.get_hot(keys::CLOCK)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
+    if clock.0 >= known.saturating_add(CLOCK_NOTED_EVERY_MS) {
+        let pair = [clock.0.to_be_bytes(), wall.0.to_be_bytes()].concat();
+        stage.put_hot(keys::CLOCK.to_vec(), Blob::from(pair));
+    }
+    Ok(())
+}
+
 /// A record is in no listing any more, and everything that hung on it goes with it.
 fn dropped(stage: &mut Stage, position: u64) -> Result<(), Error> {
     let rows: Vec<_> = stage.scan(prefixed(&keys::deliveries_at(position))).collect::<Result<_, _>>()?;
     for (key, value) in rows {
         let row = Row::decode(&value)?;
-        set_row(stage, &keys::delivery_in(&key, 1)?, Some(&row), None)?;
+        let id = keys::delivery_in(&key, 1)?;
+        set_row(stage, &id, Some(&row), None)?;
+        live_changed(stage, &id, Some(&row), None)?;
     }
     let counts: Vec<_> = stage.scan(prefixed(&keys::redeliveries_at(position))).collect::<Result<_, _>>()?;
     for (key, _) in counts {

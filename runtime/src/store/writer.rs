@@ -19,7 +19,6 @@ use super::stage::{Hot, Stage, apply, apply_accept, events_at};
 use super::view::Reached;
 use super::{Durability, Error, Refused};
 use crate::words::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WRITER_QUEUE_MAX};
-use crate::words::time::Millis;
 
 /// Something to be written.
 pub(super) enum Job {
@@ -396,7 +395,7 @@ impl Writer {
     fn failure(&self, error: AppendError) -> Failure {
         match error {
             AppendError::Full(error) => {
-                tracing::error!(%error, "the disk is full; nothing was kept");
+                tracing::error!(%error, "the disk is full, or has no file for us; nothing was kept");
                 Failure::DiskFull(error.to_string())
             }
             AppendError::Failed(error) => {
@@ -418,7 +417,8 @@ impl Writer {
         }
         let mut builder = self.appender.begin(now_us()).map_err(|error| self.failure(error).error())?;
         core.index.closed(builder.next_position())?;
-        let mark = Mark::Clean { at: Millis::now(), clock: core.clock.highest() };
+        let (at, clock) = core.clock.seen();
+        let mark = Mark::Clean { at, clock };
         builder.push(&Record::Mark(mark).draft(), 0);
         self.appender.write(builder, now_us()).map_err(|error| self.failure(error).error())?;
         self.appender.sync(now_us).map_err(|error| self.failure(error).error())?;

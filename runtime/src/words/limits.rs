@@ -190,6 +190,8 @@ pub const INDEX_CACHE_BYTES: u64 = 32 * MIB as u64;
 pub const DISK_CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How far ahead of the monotonic clock the time of expiry may jump: a wrong wall clock must not forget keys.
 pub const EXPIRY_JUMP_MAX: Duration = Duration::from_secs(3600);
+/// A longer time between two starts is not believed: it is a wall clock that is wrong, and no time has passed.
+pub const EXPIRY_GAP_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Newly accepted deliveries that wait for a lane to hear of them; the rest are found in the index.
 pub const ANNOUNCEMENTS_MAX: usize = 4096;
 /// Rows of one page of a listing.

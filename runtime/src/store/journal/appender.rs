@@ -28,13 +28,24 @@ pub struct Appender {
 /// Why a batch is not in the journal.
 #[derive(Debug)]
 pub enum AppendError {
-    /// The disk is full: nothing was promised, and the same place can be written again.
+    /// The disk is full, or has no file for us: nothing was promised, and the same place can be written again.
     Full(io::Error),
     /// Nothing can be known about the file any more until it is recovered.
     Failed(io::Error),
 }
 
 impl AppendError {
+    /// Of a new segment, in which nothing was promised: where only space or a free file is missing, the next batch
+    /// tries again under the same number. A sync that failed is final here too: the disk is not to be trusted.
+    fn of_rotation(error: io::Error) -> AppendError {
+        use rustix::io::Errno;
+        let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
+        if error.raw_os_error().is_some_and(|raw| passing.iter().any(|errno| errno.raw_os_error() == raw)) {
+            return AppendError::Full(error);
+        }
+        AppendError::of_write(error)
+    }
+
     /// Of a write: where only space is missing, the place can be written again.
     fn of_write(error: io::Error) -> AppendError {
         match error.kind() {
@@ -156,7 +167,7 @@ impl Appender {
             kind_max: self.kind_max,
         };
         let segment = create_segment(&*self.disk, &self.dir, header, self.segment_bytes, &[])
-            .map_err(AppendError::of_write)?;
+            .map_err(AppendError::of_rotation)?;
         self.trim();
         self.segments.push(segment.clone());
         self.current = segment;
@@ -164,11 +175,15 @@ impl Appender {
     }
 }
 
-/// On a nearly full disk there is no room for a whole segment, but still for what must be written.
+/// A wish, not a need: on a nearly full disk there is no room for a whole segment, but still for what must be
+/// written. What was reserved before the disk was full is given back, or it would take that room.
 fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
-    match file.preallocate(bytes).map_err(AppendError::of_write) {
-        Ok(()) | Err(AppendError::Full(_)) => Ok(()),
-        Err(AppendError::Failed(error)) => Err(error),
+    match file.preallocate(bytes) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            tracing::debug!(%error, "a segment is written without reserved blocks");
+            file.trim(file.length()?)
+        }
     }
 }
 
@@ -183,7 +198,28 @@ pub(super) fn create_segment(
 ) -> io::Result<Arc<Segment>> {
     let path = dir.join(format!("{:010}{SUFFIX}", header.sequence));
     let passing = dir.join(format!("{:010}{SUFFIX_NEW}", header.sequence));
-    let file = disk.create(&passing)?;
+    let made = fill_segment(disk, &passing, header, segment_bytes, batches);
+    let file = made.inspect_err(|_| drop(disk.remove(&passing)))?;
+    if let Err(error) = disk.rename(&passing, &path) {
+        let _ = disk.remove(&passing);
+        return Err(error);
+    }
+    if let Err(error) = disk.sync_dir(dir) {
+        // Not in the chain after all, so that its number can be used again.
+        let _ = disk.remove(&path);
+        return Err(error);
+    }
+    Ok(Arc::new(Segment { header, path, file }))
+}
+
+fn fill_segment(
+    disk: &dyn Disk,
+    passing: &Path,
+    header: SegmentHeader,
+    segment_bytes: u64,
+    batches: &[Vec<u8>],
+) -> io::Result<Arc<dyn File>> {
+    let file = disk.create(passing)?;
     reserve(&*file, SEGMENT_HEADER as u64 + segment_bytes)?;
     file.write_at(&header.encode(), 0)?;
     let mut offset = SEGMENT_HEADER as u64;
@@ -192,7 +228,5 @@ pub(super) fn create_segment(
         offset += batch.len() as u64;
     }
     file.sync()?;
-    disk.rename(&passing, &path)?;
-    disk.sync_dir(dir)?;
-    Ok(Arc::new(Segment { header, path, file }))
+    Ok(file)
 }

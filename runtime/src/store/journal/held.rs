@@ -27,6 +27,8 @@ struct State {
     waiting: usize,
     fail_syncs: bool,
     fail_writes: Option<i32>,
+    fail_opens: Option<i32>,
+    fail_preallocations: Option<i32>,
     free_bytes: Option<u64>,
     calls: Vec<Call>,
 }
@@ -60,6 +62,20 @@ impl Held {
     /// From now on a write returns this error of the operating system.
     pub fn fail_writes(&self, errno: Option<i32>) {
         self.change(|state| state.fail_writes = errno);
+    }
+
+    /// From now on no file is created and no directory opened, but for this error.
+    pub fn fail_opens(&self, errno: Option<i32>) {
+        self.change(|state| state.fail_opens = errno);
+    }
+
+    /// From now on a reservation of blocks ends half-way with this error.
+    pub fn fail_preallocations(&self, errno: Option<i32>) {
+        self.change(|state| state.fail_preallocations = errno);
+    }
+
+    fn may_open(&self) -> io::Result<()> {
+        self.lock().fail_opens.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
     /// What the disk says is free; None: the truth.
@@ -117,6 +133,7 @@ fn name_of(path: &Path) -> String {
 
 impl Disk for Held {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.may_open()?;
         let file = Real.create(path)?;
         self.note(Call::Create(name_of(path)));
         Ok(Arc::new(HeldFile { file, name: name_of(path), disk: self.clone() }))
@@ -143,6 +160,7 @@ impl Disk for Held {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.may_open()?;
         self.sync(Call::SyncDir, || Real.sync_dir(dir))
     }
 
@@ -187,7 +205,14 @@ impl File for HeldFile {
         if pretended.is_some_and(|free| free < bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.file.preallocate(bytes)
+        let errno = self.disk.lock().fail_preallocations;
+        match errno {
+            Some(errno) => {
+                self.file.preallocate(bytes / 2)?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            None => self.file.preallocate(bytes),
+        }
     }
 
     fn trim(&self, len: u64) -> io::Result<()> {

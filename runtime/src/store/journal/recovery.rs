@@ -61,12 +61,19 @@ fn begin(opening: Opening) -> Result<Appender, Error> {
 
 fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Result<(Appender, Found), Error> {
     let tail = scan(last)?;
+    refuse_unknown_before(last, tail.durable, opening.kind_max)?;
     for (_, records) in &tail.loose {
         refuse_unknown(last, records, opening.kind_max)?;
     }
     let base = last.header.base;
     if tail.end == base && tail.torn_bytes == 0 {
-        // It was created and synced, and never written to: there is nothing in it to distrust.
+        // It was created and synced, and never written to: there is nothing in it to distrust. But whoever made it
+        // may have died before its name was on disk.
+        opening.disk.sync_dir(&opening.dir).map_err(|source| Error::Io {
+            what: "cannot sync",
+            path: opening.dir.clone(),
+            source,
+        })?;
         let segments = Arc::new(Segments::new(list, base, last.header.previous_batch));
         let last_record = last_record(&segments, last.header.previous_batch)?;
         let appender = Appender::new(opening, segments, last.clone(), base, last.header.previous_batch);
@@ -168,12 +175,17 @@ fn check_chain(list: &[Arc<Segment>]) -> Result<(), Error> {
 /// Segments of a writer that knew more kinds are looked through: what this version cannot read it must not skip.
 fn refuse_unknown_kinds(opening: &Opening, list: &[Arc<Segment>]) -> Result<(), Error> {
     for (segment, next) in list.iter().zip(list.iter().skip(1)) {
-        let mut position = segment.header.base;
-        while segment.header.kind_max > opening.kind_max && position < next.header.base {
-            let header = segment.batch_header(position)?;
-            refuse_unknown(segment, &segment.batch_records(&header)?, opening.kind_max)?;
-            position = header.end();
-        }
+        refuse_unknown_before(segment, next.header.base, opening.kind_max)?;
+    }
+    Ok(())
+}
+
+fn refuse_unknown_before(segment: &Segment, end: u64, kind_max: u8) -> Result<(), Error> {
+    let mut position = segment.header.base;
+    while segment.header.kind_max > kind_max && position < end {
+        let header = segment.batch_header(position)?;
+        refuse_unknown(segment, &segment.batch_records(&header)?, kind_max)?;
+        position = header.end();
     }
     Ok(())
 }

@@ -274,3 +274,70 @@ fn a_full_disk_leaves_the_journal_usable_and_a_failed_sync_does_not() {
     journal.write(batch, 5).unwrap();
     assert!(matches!(journal.sync(|| 6), Err(AppendError::Failed(_))));
 }
+
+#[test]
+fn an_empty_last_segment_is_named_on_disk_before_it_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(reopen(dir.path()).unwrap());
+    // Nothing was written to it; whoever made it may have died before the directory was synced.
+    let disk = Held::default();
+    let (journal, _) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
+    assert_eq!(disk.take_calls(), [Call::SyncDir]);
+    assert_eq!(journal.segments().list().len(), 1);
+}
+
+#[test]
+fn an_unknown_kind_refuses_also_below_the_durable_mark_of_the_last_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let newer = Opening { kind_max: KIND_MAX + 1, ..opening(dir.path(), Arc::new(Real)) };
+    let (mut journal, _) = open(newer).unwrap();
+    let mut batch = journal.begin(5).unwrap();
+    batch.push(&Draft::new(KIND_MAX + 1, b"new".to_vec()), 0);
+    journal.write(batch, 5).unwrap();
+    journal.sync(|| 6).unwrap();
+    append(&mut journal, &[b"one"], true);
+    append(&mut journal, &[b"two"], true);
+    drop(journal);
+    assert!(matches!(reopen(dir.path()), Err(Error::UnknownKind(_, 10))));
+}
+
+#[test]
+fn blocks_that_cannot_be_reserved_are_done_without_and_given_back() {
+    use std::os::unix::fs::MetadataExt;
+    for errno in [rustix::io::Errno::NOSPC, rustix::io::Errno::INTR] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Held::default();
+        disk.fail_preallocations(Some(errno.raw_os_error()));
+        let (mut journal, _) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
+        append(&mut journal, &[&vec![0; SEGMENT as usize]], true);
+        append(&mut journal, &[b"in the second segment"], true);
+        let files = segment_files(dir.path());
+        assert_eq!(files.len(), 2);
+        assert!(fs::metadata(&files[1]).unwrap().blocks() * 512 < SEGMENT / 4);
+        drop(journal);
+        let (journal, _) = open(opening(dir.path(), Arc::new(disk))).unwrap();
+        assert_eq!(payloads(journal.segments()).len(), 2);
+    }
+}
+
+#[test]
+fn a_rotation_without_a_free_file_may_be_tried_again_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Held::default();
+    let (mut journal, _) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
+    append(&mut journal, &[&vec![0; SEGMENT as usize]], true);
+    let before = segment_files(dir.path());
+    let fails = |errno: rustix::io::Errno| Some(errno.raw_os_error());
+    for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE] {
+        disk.fail_opens(fails(errno));
+        assert!(matches!(journal.begin(5), Err(AppendError::Full(_))));
+        disk.fail_opens(None);
+        assert_eq!(segment_files(dir.path()), before);
+    }
+    disk.fail_writes(fails(rustix::io::Errno::NOSPC));
+    assert!(matches!(journal.begin(5), Err(AppendError::Full(_))));
+    disk.fail_writes(None);
+    assert_eq!(segment_files(dir.path()), before, "nothing passing is left");
+    append(&mut journal, &[b"in the second segment"], true);
+    assert_eq!(payloads(journal.segments()).len(), 2);
+}

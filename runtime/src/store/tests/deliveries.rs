@@ -246,3 +246,20 @@ async fn a_record_that_is_too_large_is_refused_in_words() {
     ledger.change_of_size(most).await.unwrap();
     assert!(matches!(ledger.change_of_size(most + 1).await, Err(Error::TooLarge(_))));
 }
+
+#[tokio::test]
+async fn a_record_counts_whole_while_any_of_its_deliveries_is_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let two = request(vec![new_event("evt", &[("to-crm", "crm"), ("to-other", "crm")])], "{}");
+    let event = accept_one(&ledger, two).await;
+    let whole = ledger.stat().live_bytes;
+    assert!(whole > 0);
+    run_done(&ledger, event).await;
+    assert_eq!(ledger.stat().live_bytes, whole);
+    let other = DeliveryId { event, subscription: name("to-other") };
+    ledger.rule(&other, Ruling::Cancel, NOW).await.unwrap();
+    assert_eq!(ledger.stat().live_bytes, 0);
+    ledger.rule(&other, Ruling::Retry, NOW).await.unwrap();
+    assert_eq!(ledger.stat().live_bytes, whole);
+}

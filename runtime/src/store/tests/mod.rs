@@ -14,6 +14,7 @@ use crate::words::attempt::{Attempt, Blame, CallRecord, Outcome};
 use crate::words::shelf::ShelfTxn;
 
 mod accept;
+mod clock;
 mod deliveries;
 mod history;
 mod model;

@@ -61,6 +61,7 @@ fn accepts() -> impl Strategy<Value = Record> {
                 Record::Accept(AcceptRecord {
                     source,
                     received_at,
+                    clock: received_at,
                     queued_us,
                     signed_at,
                     secret: Fingerprint(secret),
@@ -146,6 +147,8 @@ fn marks() -> impl Strategy<Value = Record> {
         (vec(any::<u64>(), 0..4), drops)
             .prop_map(|(positions, keys)| Record::Mark(Mark::Dropped { positions, keys })),
         any::<u64>().prop_map(|sequence| Record::Mark(Mark::First { sequence })),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(at, clock)| { Record::Mark(Mark::Clock { at: Millis(at), clock: Millis(clock) }) }),
     ]
 }
 
@@ -171,7 +174,7 @@ fn small_ones() -> impl Strategy<Value = Record> {
         ),
         (deliveries(), any::<bool>(), times()).prop_map(|(delivery, retry, at)| {
             let ruling = if retry { Ruling::Retry } else { Ruling::Cancel };
-            Record::Ruling(RulingRecord { delivery, ruling, at })
+            Record::Ruling(RulingRecord { delivery, ruling, at, clock: at })
         }),
         (names(), seen).prop_map(|(source, demoted)| Record::SecretsSeen(SecretsSeen { source, demoted })),
     ]

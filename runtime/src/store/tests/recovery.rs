@@ -270,3 +270,15 @@ async fn a_store_that_is_closed_takes_nothing_and_still_answers_questions() {
     assert!(matches!(begun, Err(Error::Closing)));
     assert_eq!(ledger.event(event).await.unwrap().id, "evt_0");
 }
+
+#[tokio::test]
+async fn every_directory_that_is_made_is_synced_into_its_parent() {
+    use crate::store::journal::held::Call;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("two/levels");
+    let (_ledger, disk) = open_held(&path);
+    let calls = disk.take_calls();
+    // `two`, `levels` and `journal`, and the parent that was there; all before the first segment.
+    let synced = calls.iter().take_while(|call| **call == Call::SyncDir).count();
+    assert_eq!(synced, 3, "{calls:?}");
+}

@@ -348,3 +348,28 @@ async fn a_copy_of_a_dropped_event_is_not_counted_and_a_moved_one_is_listed_by_i
     let rows = ledger.deliveries(filter).await.unwrap().rows;
     assert_eq!(rows.iter().map(|row| row.delivery.clone()).collect::<Vec<_>>(), [delivery_of(mixed)]);
 }
+
+#[tokio::test]
+async fn a_damaged_old_segment_is_reported_and_stays_and_the_rest_of_the_retention_goes_on() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempfile::tempdir().unwrap();
+    let began = start();
+    let options = Options { retain_bytes: 60_000, open_age_max: DAY, ..options(dir.path()) };
+    let (ledger, _) = open_small(dir.path(), options.clone(), began);
+    accept_one(&ledger, at(for_crm("open"), began, DAY)).await;
+    fill(&ledger, 0, began).await;
+    ledger.close().await.unwrap();
+    drop(ledger);
+    let first = dir.path().join("journal/0000000001.seg");
+    let file = fs::OpenOptions::new().write(true).open(&first).unwrap();
+    file.write_all_at(b"scratched", 9000).unwrap();
+    let later = began.plus(DAY * 2);
+    let (ledger, _) = open_small(dir.path(), options, later);
+    assert_eq!(ledger.retain(later).await.unwrap().deliveries_dead, 1);
+    let end = ledger.inner_end();
+    assert_eq!(ledger.retain(later).await.unwrap().segments_dropped, 0);
+    assert_eq!(ledger.inner_end(), end, "nothing is copied again and again");
+    assert!(ledger.stat().damaged.unwrap().contains("0000000001.seg"));
+    assert_eq!(ledger.stat().failed, None);
+    assert!(first.exists());
+}
