@@ -123,9 +123,8 @@ impl Daemon {
             }
             let lines = lines.lock().unwrap();
             let events = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let address =
-                events.filter(|e| e["message"] == message).find_map(|e| e["address"].as_str()?.parse().ok());
-            address
+            let mut told = events.filter(|e| e["message"] == message);
+            told.find_map(|e| e["address"].as_str()?.parse().ok())
         })
         .await
     }

@@ -142,7 +142,8 @@ mod tests {
         let shares = Shares::new(2);
         let [mut first, mut second] = [shares.of(address("192.0.2.1")), shares.of(address("192.0.2.1"))];
         assert_eq!((first.take(0), addresses(&shares)), (Ok(()), 0));
-        (first.take(1).unwrap(), second.take(1).unwrap());
+        first.take(1).unwrap();
+        second.take(1).unwrap();
         drop(first);
         assert_eq!(addresses(&shares), 1);
         assert_eq!(shares.of(address("192.0.2.2")).take(9), Err(Over));
