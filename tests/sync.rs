@@ -232,7 +232,9 @@ async fn a_segment_is_in_its_directory_before_its_first_answer() {
     let calls = scene.disk.take_calls();
     let at = |wanted: &dyn Fn(&Call) -> bool| calls.iter().position(wanted);
     let named = at(&|call| matches!(call, Call::Rename(..))).expect("a segment got its name");
-    let directory = at(&|call| matches!(call, Call::SyncDir)).expect("its directory was synced");
+    // Those before are of the directories themselves, when they were made.
+    let directory =
+        calls.iter().rposition(|call| matches!(call, Call::SyncDir)).expect("its directory was synced");
     let data = calls.iter().rposition(|call| matches!(call, Call::Sync(_))).expect("the batch was synced");
     assert!(named < directory && directory < data, "{calls:?}");
 }
