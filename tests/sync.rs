@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Event, SECRET, plain, plugin};
+use crate::support::{Event, SECRET, plain, plugin, wait_for};
 
 const PATH: &str = "/webhooks/sendpilot";
 
@@ -132,15 +132,16 @@ fn source() -> Source {
     }
 }
 
-fn lane() -> Lane {
+/// `behaviour`: of the misbehaving component.
+fn lane(behaviour: &str) -> Lane {
     let engine = Engine::new(host::Options { cache: None, instances_max: 4 }).unwrap();
     let grants = Grants {
         name: name("noop"),
-        settings: serde_json::json!({"do": "noop"}).as_object().unwrap().clone(),
+        settings: serde_json::json!({"do": behaviour}).as_object().unwrap().clone(),
         secrets: BTreeMap::new(),
         origins: Vec::new(),
         networks: Vec::new(),
-        limits: host::CallLimits::default(),
+        limits: host::CallLimits { timeout: Duration::from_secs(300), ..host::CallLimits::default() },
     };
     let loaded = engine.load(&plugin("test_handlers")).unwrap();
     let handler = Handler::bind(&engine, loaded, grants).map_err(|p| format!("{p:?}")).unwrap().0;
@@ -191,7 +192,7 @@ async fn a_failed_sync_is_a_503_turns_readiness_red_and_ends_accepting_and_calli
 
     // The delivery of the first event is open; a lane that starts now may not call its handler.
     let lanes = Dispatch::start(
-        vec![lane()],
+        vec![lane("noop")],
         scene.ledger.clone(),
         scene.metrics.clone(),
         tokio::runtime::Handle::current(),
@@ -206,6 +207,24 @@ async fn a_failed_sync_is_a_503_turns_readiness_red_and_ends_accepting_and_calli
     lanes.drain(Duration::from_secs(5)).await;
     let done = ByOutcome { handler: "noop".to_owned(), outcome: "done".to_owned() };
     assert_eq!(scene.metrics.attempts.get_or_create(&done).get(), 0, "the handler was called");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_ends_the_call_that_is_under_way() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.post("evt_1").await.unwrap().0, 200);
+    let lanes = Dispatch::start(
+        vec![lane("loop")],
+        scene.ledger.clone(),
+        scene.metrics.clone(),
+        tokio::runtime::Handle::current(),
+    );
+    wait_for("the call to be under way", async || (lanes.stat()[0].running == 1).then_some(())).await;
+    scene.disk.fail_syncs(true);
+    assert_eq!(scene.post("evt_2").await.unwrap().0, 503);
+    // It has five minutes of its own, which are longer than anybody waits here.
+    wait_for("the call to be given up", async || (lanes.stat()[0].running == 0).then_some(())).await;
+    lanes.drain(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
