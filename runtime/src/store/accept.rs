@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::claims::{Answer, Claim, Entered, Hash, Mine, Stored, body_hash, key_of};
 use super::codec::{AcceptRecord, EventRecord, Record, Redelivery};
 use super::core::Core;
-use super::view::KeyEntry;
 use super::writer::AcceptJob;
 use super::{Accept, Accepted, NewEvent, Receipt, Refused, keys};
 use crate::words::event::EventRef;
@@ -96,12 +95,7 @@ async fn claim(core: &Arc<Core>, hash: Hash, now: Millis) -> Result<Claimed, Ref
 
 /// An index that cannot be asked is a refusal, never "new".
 fn ask_index(core: &Core, mine: Mine, now: Millis) -> Result<Claimed, Refused> {
-    if !core.filter.may_have(&mine.hash) {
-        return Ok(Claimed::New(mine));
-    }
-    let entry = core.index.get(&keys::claim(&mine.hash));
-    let entry = entry.and_then(|value| value.map(|value| KeyEntry::decode(&value)).transpose());
-    match entry {
+    match core.index.seen(&mine.hash) {
         Ok(Some(entry)) if now < entry.expires => {
             mine.end(Answer::Stored(entry.stored));
             Ok(Claimed::Known(entry.stored))

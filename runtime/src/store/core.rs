@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::claims::Claims;
 use super::codec::{Kind, Record};
-use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::{Blob, Index, Range};
 use super::journal::{Disk, RawRecord, Segments};
@@ -29,7 +28,6 @@ pub(super) struct Core {
     pub index: Index,
     pub view: View,
     pub claims: Arc<Claims>,
-    pub filter: Filter,
     pub queue: Queue,
     pub health: Health,
     pub clock: Clock,
@@ -220,30 +218,35 @@ impl Core {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the thread of the index panicked".to_owned(),
         };
+        // What made it fail would make it fail again: the next start builds it anew.
+        self.index.disown();
         self.health.fail(failed);
         self.view.stop();
     }
 
     fn index_all(&self) -> Result<(), Error> {
         loop {
-            self.filter.begin();
-            // While the filter is filled, generations go between its steps.
-            let is_filling = self.filter.step(&self.index)?;
-            let next = if is_filling { self.view.next_full() } else { self.view.next() };
+            // What is done behind everybody's back goes between the generations.
+            let is_busy = self.tidy_index()?;
+            let next = if is_busy { self.view.next_full() } else { self.view.next() };
             match next {
                 Some(generation) => self.index_generation(&generation)?,
-                None if is_filling && !self.view.is_stopping() => {}
+                None if is_busy && !self.view.is_stopping() => {}
                 None => return Ok(()),
             }
         }
     }
 
+    /// One bounded step. False: there is nothing to do.
+    fn tidy_index(&self) -> Result<bool, Error> {
+        self.index.tidy(self.clock.seen().1, self.segments.base())
+    }
+
     pub(super) fn index_generation(&self, generation: &Generation) -> Result<(), Error> {
         generation.write_to(&self.index)?;
         for put in &generation.keys {
-            self.filter.insert(&put.key);
             if let Some(claim) = &put.claim {
-                self.claims.release(&put.key, claim);
+                self.claims.release(&put.entry.hash, claim);
             }
         }
         self.view.applied(generation);
@@ -254,11 +257,9 @@ impl Core {
     /// One generation, without waiting. False: the index has everything.
     #[cfg(test)]
     pub(super) fn index_step(&self) -> Result<bool, Error> {
-        self.filter.begin();
-        let is_filling = self.filter.step(&self.index)?;
         match self.view.next_now() {
             Some(generation) => self.index_generation(&generation).map(|()| true),
-            None => Ok(is_filling),
+            None => self.tidy_index(),
         }
     }
 

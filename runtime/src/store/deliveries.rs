@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::codec::{Begun, HoldRecord, Record, RulingRecord, SettleRecord};
 use super::core::Core;
+use super::index::prefixed;
 use super::rows::Row;
-use super::view::prefixed;
 use super::writer::Batch;
 use super::{Error, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, keys, shelf};
 use crate::words::digest::Digest;

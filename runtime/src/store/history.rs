@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use super::codec::{AcceptRecord, EventRecord, Kind, Record, SettleRecord};
 use super::core::Core;
+use super::index::prefixed;
 use super::journal::{BatchHeader, RawRecord};
 use super::rows::Row;
 use super::stage::Redeliveries;
-use super::view::{KeyEntry, Scan, prefixed};
+use super::view::Scan;
 use super::{
     DeliveryFilter, DeliveryHistory, DeliveryRow, DeliverySummary, Durability, Error, EventFilter, EventRow,
     Interrupted, Page, RulingRow, Status, claims, keys,
@@ -97,10 +98,8 @@ fn latest_of(core: &Core, source: Option<&Name>, id: &str) -> Result<Option<Even
     };
     let mut latest: Option<EventRef> = None;
     for source in sources {
-        let key = keys::claim(&claims::key_of(source.as_str(), id));
-        if let Some(value) = core.index.get(&key)? {
-            latest = latest.max(Some(KeyEntry::decode(&value)?.stored.event));
-        }
+        let known = core.index.seen(&claims::key_of(source.as_str(), id))?;
+        latest = latest.max(known.map(|known| known.stored.event));
     }
     // What the index has not seen yet lies above everything that it has.
     Ok(if core.view.lag() == 0 { latest } else { None })

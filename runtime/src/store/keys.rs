@@ -14,8 +14,10 @@ const DELIVERY: u8 = b'd';
 const DUE: u8 = b't';
 /// A delivery by its status, but for done and skipped: those are nearly all. `s` status handler delivery
 const STATUS: u8 = b's';
-/// An idempotency key. `k` hash
-const CLAIM: u8 = b'k';
+/// A run of idempotency keys: how many, when the last is forgotten, the latest event. `K` run
+const SEEN_RUN: u8 = b'K';
+/// A block of such a run. `k` run first-hash
+const SEEN_BLOCK: u8 = b'k';
 /// How often an event came again. `r` position ordinal
 const REDELIVERIES: u8 = b'r';
 /// Where a record lies whose segment was dropped. `m` position
@@ -114,14 +116,26 @@ pub(super) fn has_status_key(status: Status) -> bool {
     !matches!(status, Status::Done | Status::Skipped)
 }
 
-pub(super) fn claim(hash: &[u8; 16]) -> Vec<u8> {
-    let mut key = vec![CLAIM];
-    key.extend_from_slice(hash);
+pub(super) fn seen_run(run: u64) -> Vec<u8> {
+    numbered(SEEN_RUN, run)
+}
+
+pub(super) fn seen_runs() -> Vec<u8> {
+    vec![SEEN_RUN]
+}
+
+pub(super) fn seen_block(run: u64, first: &[u8; 16]) -> Vec<u8> {
+    let mut key = numbered(SEEN_BLOCK, run);
+    key.extend_from_slice(first);
     key
 }
 
-pub(super) fn claims() -> Vec<u8> {
-    vec![CLAIM]
+pub(super) fn seen_blocks_of(run: u64) -> Vec<u8> {
+    numbered(SEEN_BLOCK, run)
+}
+
+pub(super) fn seen_blocks() -> Vec<u8> {
+    vec![SEEN_BLOCK]
 }
 
 pub(super) fn redeliveries(event: EventRef) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! This file is the room's face. Everything in it is a value; `ledger` keeps the promise.
 //!
-//! An event's way through the room: `accept` claims its key (`claims`), asks `filter` and `index` whether it is
+//! An event's way through the room: `accept` claims its key (`claims`), asks `index::seen` whether it is
 //! new, and hands the record (`codec`) to the `writer`, which puts batches into the `journal` and syncs them. What
 //! a record changes is staged (`stage`, `rows`, `shelf`), becomes visible in the `view` once it is durable, and goes
 //! to the index behind everybody's back. `deliveries` is what lanes ask, `history` what people ask, `retention`
@@ -28,7 +28,6 @@ mod claims;
 mod codec;
 mod core;
 mod deliveries;
-mod filter;
 mod health;
 mod history;
 mod index;

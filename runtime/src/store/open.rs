@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use super::claims::Claims;
 use super::codec::{KIND_MAX, Kind, Mark, Record};
 use super::core::Core;
-use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::on_sled::Folder;
 use super::index::{Home, Index, Progress};
@@ -112,7 +111,6 @@ fn build(
         index,
         view,
         claims: Claims::new(),
-        filter: Filter::default(),
         queue: Queue::default(),
         health,
         clock,
@@ -331,7 +329,7 @@ fn start_of(index: &Index, segments: &Segments) -> Result<Reached, Error> {
 /// Reads what the index has not seen.
 fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<(), Error> {
     let mut hot = Hot::default();
-    let mut position = from;
+    let (mut position, base) = (from, segments.base());
     while let Some((header, records)) = segments.batch(position)? {
         let mut stage = Stage::new(view, index, &mut hot);
         for raw in &records {
@@ -348,6 +346,7 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
         while let Some(generation) = view.next_full() {
             generation.write_to(index)?;
             view.applied(&generation);
+            index.tidy_if_behind(base)?;
         }
         position = header.end();
     }

@@ -8,18 +8,16 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::claims::key_of;
-use super::codec::{
-    AcceptRecord, CopyRecord, HoldRecord, KeyCopy, KeyDrop, Mark, Record, ShelfChange, ShelfRecord,
-};
+use super::codec::{AcceptRecord, CopyRecord, HoldRecord, KeyCopy, Mark, Record, ShelfChange, ShelfRecord};
 use super::codec::{Kind, SettleRecord, StateCopy};
 use super::core::Core;
 use super::deliveries::change_all;
+use super::index::prefixed;
 use super::journal::RawRecord;
 use super::journal::segments::Segment;
 use super::rows::Row;
 use super::shelf::{Entry, set_entry};
 use super::stage::{events_at, read_secrets};
-use super::view::{KeyEntry, prefixed};
 use super::writer::Batch;
 use super::{Error, Retained, Status, history, keys};
 use crate::words::event::{DeliveryId, Name};
@@ -188,7 +186,6 @@ fn read(core: &Core, position: u64) -> Result<(Vec<Candidate>, u64), Error> {
 #[derive(Default)]
 struct Verdicts {
     positions: Vec<u64>,
-    key_drops: Vec<KeyDrop>,
     key_copies: Vec<KeyCopy>,
     events: u64,
 }
@@ -221,9 +218,7 @@ fn sort_out(batch: &mut Batch, chunk: Vec<Candidate>, now: Millis) -> Result<u64
                 }
             }
             Record::Copy(CopyRecord::Keys(copies)) => {
-                for copy in copies {
-                    sort_key(batch, &mut verdicts, *copy, now)?;
-                }
+                verdicts.key_copies.extend(copies.iter().filter(|copy| now < copy.expires));
             }
             // Counts of redeliveries are in the index and travel with their event; marks have done their work.
             Record::Copy(_) | Record::Redelivery(_) | Record::Mark(_) => {}
@@ -243,8 +238,8 @@ impl Verdicts {
         if !self.key_copies.is_empty() {
             batch.append(&Record::Copy(CopyRecord::Keys(self.key_copies)), 0)?;
         }
-        if !self.positions.is_empty() || !self.key_drops.is_empty() {
-            let mark = Mark::Dropped { positions: self.positions, keys: self.key_drops };
+        if !self.positions.is_empty() {
+            let mark = Mark::Dropped { positions: self.positions, keys: Vec::new() };
             batch.append(&Record::Mark(mark), 0)?;
         }
         Ok(self.events)
@@ -277,7 +272,8 @@ fn sort_accept(
     for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
         let key = key_of(accept.source.as_str(), &event.id);
         let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires: accept.expires };
-        sort_key(batch, verdicts, copy, now)?;
+        // A key in its window outlives its event. Where a later event has it, that one counts.
+        verdicts.key_copies.extend((now < copy.expires).then_some(copy));
     }
     Ok(())
 }
@@ -337,21 +333,6 @@ fn sort_chained(
         }
         Ok(())
     }
-}
-
-/// A key in its window outlives its event.
-fn sort_key(batch: &Batch, verdicts: &mut Verdicts, copy: KeyCopy, now: Millis) -> Result<(), Error> {
-    let entry = batch.stage.index.get(&keys::claim(&copy.key))?;
-    let entry = entry.map(|value| KeyEntry::decode(&value)).transpose()?;
-    if entry.is_none_or(|entry| entry.stored.event != copy.event) {
-        return Ok(());
-    }
-    if now < copy.expires {
-        verdicts.key_copies.push(copy);
-    } else {
-        verdicts.key_drops.push(KeyDrop { key: copy.key, position: copy.event.position });
-    }
-    Ok(())
 }
 
 // === shelves ===

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::claims::{Hash, Stored, key_of};
+use super::claims::{Stored, key_of};
 use super::codec::{
-    AcceptRecord, CopyRecord, KeyDrop, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
+    AcceptRecord, CopyRecord, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
 };
-use super::index::{Blob, Index, Range};
+use super::index::{Blob, Index, KeyEntry, Range, prefixed};
 use super::rows::Row;
-use super::view::{Changes, KeyPut, Op, Scan, View, prefixed};
+use super::view::{Changes, KeyPut, Op, Scan, View};
 use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
 use crate::words::event::{DeliveryId, EventRef};
 use crate::words::time::Millis;
@@ -154,12 +154,10 @@ pub(super) fn apply_accept(
             let row = Row::accepted(record, event, delivery, position, bytes as u64, deliveries > 1);
             set_row(stage, &id, None, Some(&row))?;
         }
-        stage.changes.keys.push(KeyPut {
-            key: key_of(record.source.as_str(), &event.id),
+        stage.seen(KeyEntry {
+            hash: key_of(record.source.as_str(), &event.id),
             stored: Stored { event: event_ref, body_hash: event.body_hash },
             expires: record.expires,
-            copied: false,
-            claim: None,
         });
     }
     let source = keys::source(&record.source);
@@ -175,6 +173,10 @@ pub(super) fn events_at(position: u64) -> impl Iterator<Item = EventRef> {
 }
 
 impl Stage<'_> {
+    fn seen(&mut self, entry: KeyEntry) {
+        self.changes.keys.push(KeyPut { entry, claim: None });
+    }
+
     /// Hands the last `claims.len()` keys the claims that wait for them to be indexed.
     pub(super) fn attach_claims(
         &mut self,
@@ -382,13 +384,10 @@ fn copied(stage: &mut Stage, at: u64, record: &CopyRecord) -> Result<(), Error> 
                 copied_accept(stage, *position, &accept, state)?;
             }
         }
-        CopyRecord::Keys(copies) => stage.changes.keys.extend(copies.iter().map(|copy| KeyPut {
-            key: copy.key,
-            stored: Stored { event: copy.event, body_hash: copy.body_hash },
-            expires: copy.expires,
-            copied: true,
-            claim: None,
-        })),
+        CopyRecord::Keys(copies) => copies.iter().for_each(|copy| {
+            let stored = Stored { event: copy.event, body_hash: copy.body_hash };
+            stage.seen(KeyEntry { hash: copy.key, stored, expires: copy.expires });
+        }),
     }
     Ok(())
 }
@@ -422,15 +421,11 @@ fn copied_accept(
         stage.put_hot(source, Blob::default());
     }
     clock_seen(stage, accept.received_at, accept.clock)?;
-    stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
-        KeyPut {
-            key: key_of(accept.source.as_str(), &event.id),
-            stored: Stored { event: event_ref, body_hash: event.body_hash },
-            expires: accept.expires,
-            copied: true,
-            claim: None,
-        }
-    }));
+    for (event, event_ref) in accept.events.iter().zip(events_at(position)) {
+        let stored = Stored { event: event_ref, body_hash: event.body_hash };
+        let hash = key_of(accept.source.as_str(), &event.id);
+        stage.seen(KeyEntry { hash, stored, expires: accept.expires });
+    }
     Ok(())
 }
 
@@ -456,12 +451,11 @@ fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
         Mark::First { sequence } => {
             stage.put(keys::FIRST.to_vec(), Blob::from(&sequence.to_be_bytes()));
         }
-        Mark::Dropped { positions, keys } => {
+        // Keys that are named there, by an earlier version, leave the index when their window is over.
+        Mark::Dropped { positions, .. } => {
             for position in positions {
                 dropped(stage, *position)?;
             }
-            let drops = keys.iter().map(|KeyDrop { key, position }| (*key as Hash, *position));
-            stage.changes.key_drops.extend(drops);
         }
     }
     Ok(())
