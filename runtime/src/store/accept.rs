@@ -7,7 +7,7 @@ use super::claims::{Answer, Claim, Entered, Hash, Mine, Stored, body_hash, key_o
 use super::codec::{AcceptRecord, EventRecord, Record, Redelivery};
 use super::core::Core;
 use super::writer::AcceptJob;
-use super::{Accept, Accepted, NewEvent, Receipt, Refused, keys};
+use super::{Accept, Accepted, NewEvent, Receipt, Refused};
 use crate::words::event::EventRef;
 use crate::words::limits::{EVENTS_PER_REQUEST_MAX, RECORD_BYTES_MAX};
 use crate::words::time::Millis;
@@ -200,10 +200,7 @@ fn receipt(incoming: Vec<Incoming>, new: &BTreeMap<usize, Stored>) -> Receipt {
 fn count_redeliveries(core: &Core, receipt: &Receipt, at: Millis) {
     for accepted in receipt.events.iter().filter(|accepted| accepted.duplicate) {
         // Dropped, and only its key is left: nobody could see the count, and nothing would delete it.
-        let position = accepted.event.position;
-        let is_there =
-            position >= core.segments.base() || matches!(core.get(&keys::moved(position)), Ok(Some(_)));
-        if !is_there {
+        if !core.is_kept(accepted.event.position).unwrap_or(false) {
             continue;
         }
         let (event, body_differs): (EventRef, bool) = (accepted.event, accepted.body_differs);

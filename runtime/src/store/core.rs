@@ -14,9 +14,11 @@ use super::health::{Clock, Health};
 use super::index::{Blob, Index, Range};
 use super::journal::{Disk, RawRecord, Segments};
 use super::machine::Machine;
+use super::rows::Row;
 use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
+use crate::words::event::DeliveryId;
 use crate::words::limits::RECORD_BYTES_MAX;
 
 pub(super) struct Core {
@@ -55,6 +57,21 @@ impl Core {
 
     pub(super) fn scan(&self, range: Range, reverse: bool) -> Scan<'_> {
         Scan::new(&self.view, &self.index, range, reverse)
+    }
+
+    /// The row of a delivery, ended or not.
+    pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
+        match self.get(&keys::delivery(id))? {
+            Some(value) => Row::decode(&value).map(Some),
+            None if self.is_kept(id.event.position)? => self.index.ended(id),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether retention left a record where it is, or copied it.
+    pub(super) fn is_kept(&self, position: u64) -> Result<bool, Error> {
+        let gone = self.health.gone.load(Ordering::Relaxed);
+        Ok(position >= gone || self.get(&keys::moved(position))?.is_some())
     }
 
     /// A record under the position that it had first, wherever it lies now. None: dropped.
@@ -192,6 +209,11 @@ impl Core {
         if let Some(live) = changes.ops.get(keys::LIVE).and_then(|op| op.value.as_ref()) {
             self.health.live_bytes.store(keys::number_in(live, 0).unwrap_or(0), Ordering::Relaxed);
         }
+        if let Some(gone) = changes.ops.get(keys::GONE).and_then(|op| op.value.as_ref()) {
+            self.health.gone.store(keys::number_in(gone, 0).unwrap_or(0), Ordering::Relaxed);
+        }
+        // First the past, then the view: a row that leaves the one is in the other.
+        self.index.note_ended(changes.ended.iter().map(|(id, row)| (id.clone(), row.clone())));
         self.view.commit(changes, reached);
         self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
     }

@@ -50,12 +50,6 @@ pub(super) fn next_due(core: &Core, handler: &Name) -> Result<Option<Millis>, Er
     first.map(|(key, _)| Ok(Millis(keys::number_in(&key, prefix.len())?))).transpose()
 }
 
-impl Core {
-    pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
-        self.get(&keys::delivery(id))?.map(|value| Row::decode(&value)).transpose()
-    }
-}
-
 pub(super) fn event(core: &Core, event: EventRef) -> Result<Option<StoredEvent>, Error> {
     let Some(found) = core.named(event.position)? else { return Ok(None) };
     let Record::Accept(record) = found.record else { return Ok(None) };

@@ -102,6 +102,8 @@ fn build(
     let health = Health::new(disk.clone(), machine.clone(), options.path.clone(), options.retain_bytes);
     let live = index.number(keys::LIVE)?.unwrap_or(0);
     health.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
+    let gone = index.number(keys::GONE)?.unwrap_or(0);
+    health.gone.store(gone, std::sync::atomic::Ordering::Relaxed);
     let core = Arc::new(Core {
         options,
         disk,
@@ -342,6 +344,7 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
             apply(&mut stage, raw.position, bytes, &record)?;
         }
         let (changes, _) = stage.finish(records.len());
+        index.note_ended(changes.ended.iter().map(|(id, row)| (id.clone(), row.clone())));
         view.commit(changes, Some(reached(&header)));
         while let Some(generation) = view.next_full() {
             generation.write_to(index)?;

@@ -15,7 +15,6 @@ use super::deliveries::change_all;
 use super::index::prefixed;
 use super::journal::RawRecord;
 use super::journal::segments::Segment;
-use super::rows::Row;
 use super::shelf::{Entry, set_entry};
 use super::stage::{events_at, read_secrets};
 use super::writer::Batch;
@@ -255,18 +254,13 @@ fn sort_accept(
     accept: &AcceptRecord,
     now: Millis,
 ) -> Result<(), Error> {
-    let entries = batch
-        .stage
-        .scan(prefixed(&keys::deliveries_at(candidate.position)))
-        .collect::<Result<Vec<_>, Error>>()?;
-    let mut rows = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
-        rows.push((keys::delivery_in(&key, 1)?, Row::decode(&value)?, value));
-    }
-    if rows.iter().any(|(_, row, _)| row.is_live()) {
-        let state = state_of(batch, candidate.position, accept, &rows)?;
+    let mut live = batch.stage.scan(prefixed(&keys::deliveries_at(candidate.position)));
+    if live.next().transpose()?.is_some() {
+        drop(live);
+        let state = state_of(batch, candidate.position, accept)?;
         return copy_whole(batch, candidate, state);
     }
+    drop(live);
     verdicts.positions.push(candidate.position);
     verdicts.events += accept.events.len() as u64;
     for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
@@ -278,27 +272,18 @@ fn sort_accept(
     Ok(())
 }
 
-type KnownRow = (DeliveryId, Row, super::index::Blob);
-
-fn state_of(
-    batch: &Batch,
-    position: u64,
-    accept: &AcceptRecord,
-    rows: &[KnownRow],
-) -> Result<Vec<StateCopy>, Error> {
+fn state_of(batch: &Batch, position: u64, accept: &AcceptRecord) -> Result<Vec<StateCopy>, Error> {
     let mut state = Vec::with_capacity(accept.events.len());
-    for (_, event) in accept.events.iter().zip(events_at(position)) {
-        let redeliveries = batch.stage.get(&keys::redeliveries(event))?.unwrap_or_default();
-        let of_event = rows.iter().filter(|(id, ..)| id.event == event);
-        let row = |(id, _, value): &KnownRow| {
-            let subscription: Name = id.subscription.clone();
-            (subscription, bytes::Bytes::copy_from_slice(value))
-        };
-        state.push(StateCopy {
-            ordinal: event.ordinal,
-            redeliveries: bytes::Bytes::copy_from_slice(&redeliveries),
-            rows: of_event.map(row).collect(),
-        });
+    for (event, event_ref) in accept.events.iter().zip(events_at(position)) {
+        let redeliveries = batch.stage.get(&keys::redeliveries(event_ref))?.unwrap_or_default();
+        let mut rows = Vec::with_capacity(event.deliveries.len());
+        for delivery in &event.deliveries {
+            let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
+            let row = batch.stage.row(&id)?.map(|row| bytes::Bytes::copy_from_slice(&row.encode()));
+            rows.extend(row.map(|row| (id.subscription, row)));
+        }
+        let redeliveries = bytes::Bytes::copy_from_slice(&redeliveries);
+        state.push(StateCopy { ordinal: event_ref.ordinal, redeliveries, rows });
     }
     Ok(state)
 }
@@ -323,8 +308,8 @@ fn sort_chained(
     delivery: &DeliveryId,
 ) -> Result<(), Error> {
     debug_assert_ne!(candidate.kind, Kind::Accept as u8);
-    let is_kept =
-        !verdicts.positions.contains(&delivery.event.position) && batch.stage.row(delivery)?.is_some();
+    // Its event lies before it: if it was kept, it has been copied by now.
+    let is_kept = batch.stage.get(&keys::moved(delivery.event.position))?.is_some();
     if is_kept {
         copy_whole(batch, candidate, Vec::new())
     } else {

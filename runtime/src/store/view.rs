@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 
 use super::Error;
 use super::claims::Claim;
-use super::index::{Blob, Index, KeyEntry, Range};
+use super::index::{Blob, Ended, Index, KeyEntry, Range};
+use super::rows::Row;
+use crate::words::event::DeliveryId;
 use crate::words::limits::{INDEX_BATCH_CHANGES_MAX, INDEX_BATCH_RECORDS_MAX, INDEX_PACE};
 
 /// One change of the index. `fresh`: the key is new with this change, so that undoing it leaves nothing to do.
@@ -35,6 +37,8 @@ pub(super) struct KeyPut {
 pub(super) struct Changes {
     pub ops: BTreeMap<Blob, Op>,
     pub keys: Vec<KeyPut>,
+    /// Rows of deliveries that ended.
+    pub ended: BTreeMap<DeliveryId, Row>,
     pub records: usize,
 }
 
@@ -54,6 +58,7 @@ pub(super) struct Generation {
     pub records: usize,
     ops: HashMap<Blob, Op>,
     pub keys: Vec<KeyPut>,
+    ended: Vec<Ended>,
 }
 
 #[derive(Default)]
@@ -125,6 +130,7 @@ impl View {
             inner.put(key, op);
         }
         inner.active.keys.extend(changes.keys);
+        inner.active.ended.extend(changes.ended);
         let is_full = inner.active.records >= INDEX_BATCH_RECORDS_MAX
             || inner.active.ops.len() >= INDEX_BATCH_CHANGES_MAX;
         if is_full {
@@ -247,7 +253,7 @@ impl Generation {
         let ops = self.ops.iter().map(|(key, op)| (key.clone(), op.value.clone()));
         let keys = self.keys.iter().map(|put| put.entry).collect();
         let Reached { end, batch, written_at } = self.reached;
-        index.apply(ops, keys, (end, batch, written_at))
+        index.apply(ops, keys, &self.ended, (end, batch, written_at))
     }
 }
 

@@ -187,6 +187,8 @@ pub const FILTER_BITS_PER_KEY: usize = 10;
 pub const SEEN_MERGE_RUNS: usize = 4;
 /// Blocks that are read, written or removed in one step of merging.
 pub const SEEN_STEP_BLOCKS: usize = 64;
+/// Rows of deliveries that ended that make a table of the history: 2 MiB, and as much in memory before.
+pub const PAST_TABLE_ROWS: usize = 16_384;
 /// Events of one request.
 pub const EVENTS_PER_REQUEST_MAX: usize = 10_000;
 /// What sled may hold of its pages.
@@ -204,6 +206,8 @@ pub const HISTORY_PAGE_MAX: usize = 1000;
 pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Rows looked at for one page; a rarer filter goes on from `next`.
 pub const HISTORY_SCAN_MAX: usize = 20_000;
+/// Messages read from the journal for one page that is filtered by the text of an error.
+pub const HISTORY_MESSAGES_MAX: usize = 4000;
 /// Bytes read from the journal for one page.
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.

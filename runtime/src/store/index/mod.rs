@@ -6,17 +6,22 @@
 use std::ops::Bound;
 
 use super::claims::Hash;
-use super::{Error, keys};
+use super::rows::Row;
+use super::{DeliveryFilter, Error, keys};
+use crate::words::event::DeliveryId;
 use crate::words::limits::INDEX_VALUE_BYTES_MAX;
 use crate::words::time::Millis;
+use past::Past;
 use seen::Seen;
 
 #[cfg(test)]
 pub(super) mod in_memory;
 pub(super) mod on_sled;
+mod past;
 mod seen;
 pub(super) mod tree;
 
+pub(super) use past::{Ended, Walk};
 pub(super) use seen::KeyEntry;
 pub(super) use tree::{Blob, Home, Range};
 
@@ -32,6 +37,7 @@ const SCHEMA: u64 = 3;
 pub(super) struct Index {
     tree: Box<dyn tree::Tree>,
     seen: Seen,
+    past: Past,
 }
 
 /// How far the index has come, as it says itself.
@@ -51,7 +57,8 @@ impl Index {
     pub(super) fn open(home: &dyn Home) -> Result<Index, Error> {
         let tree = home.open()?;
         let seen = Seen::open(&*tree)?;
-        Ok(Index { tree, seen })
+        let past = Past::open(&*tree)?;
+        Ok(Index { tree, seen, past })
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error> {
@@ -68,6 +75,7 @@ impl Index {
         &self,
         ops: impl Iterator<Item = (Blob, Option<Blob>)>,
         keys: Vec<KeyEntry>,
+        ended: &[Ended],
         progress: (u64, u64, u64),
     ) -> Result<(), Error> {
         let mut run = self.seen.written(keys);
@@ -80,12 +88,13 @@ impl Index {
                 Some(Blob::from([last_batch.to_be_bytes(), written_at.to_be_bytes()].concat())),
             ),
         ];
-        let checked = ops.chain(blocks).inspect(|(_, value)| {
+        let checked = ops.chain(blocks).chain(self.past.written(ended)).inspect(|(_, value)| {
             let len = value.as_ref().map_or(0, |value| value.len());
             assert!(len <= INDEX_VALUE_BYTES_MAX, "a value of the index is too large");
         });
         self.tree.apply(&mut checked.chain(progress))?;
         run.into_iter().for_each(|run| self.seen.add(run));
+        self.past.applied(ended);
         Ok(())
     }
 
@@ -96,13 +105,34 @@ impl Index {
 
     /// One bounded step of what is to be done behind everybody's back. False: there is nothing.
     pub(super) fn tidy(&self, now: Millis, base: u64) -> Result<bool, Error> {
-        self.seen.step(&*self.tree, now, base)
+        Ok(self.past.step(&*self.tree, base)? || self.seen.step(&*self.tree, now, base)?)
     }
 
     /// The same, as often as it must be where new runs come one after the other.
     pub(super) fn tidy_if_behind(&self, base: u64) -> Result<(), Error> {
-        while self.seen.is_behind() && self.tidy(Millis(0), base)? {}
+        while (self.seen.is_behind() || self.past.is_behind()) && self.tidy(Millis(0), base)? {}
         Ok(())
+    }
+
+    // === deliveries that ended ===
+
+    /// From here on everybody sees these; they are in the index when their generation is.
+    pub(super) fn note_ended(&self, ended: impl Iterator<Item = Ended>) {
+        self.past.note(ended);
+    }
+
+    /// The row of a delivery that ended, as it ended last.
+    pub(super) fn ended(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
+        self.past.find(&*self.tree, id)
+    }
+
+    /// Rows of deliveries that ended, from the newest delivery before `below` on; see `past`.
+    pub(super) fn walk_ended<'a>(
+        &'a self,
+        filter: &'a DeliveryFilter,
+        below: Option<&DeliveryId>,
+    ) -> Walk<'a> {
+        self.past.walk(&*self.tree, filter, below)
     }
 
     /// None where it was made by another version, or is empty.
