@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::process::{self, Memory};
 use super::scrape::Metrics;
 use super::site::Site;
 use crate::charge::Charge;
@@ -213,44 +214,13 @@ impl Daemon {
     }
 
     pub(super) fn memory(&mut self) -> Memory {
-        let path = format!("/proc/{}/status", self.charge.child().id());
-        Memory::of(&fs::read_to_string(path).unwrap_or_default())
+        process::memory(self.charge.child().id())
     }
 
     /// Processor time so far, user and system, in microseconds.
     pub(super) fn cpu_us(&mut self) -> f64 {
-        let path = format!("/proc/{}/stat", self.charge.child().id());
-        cpu_us(&fs::read_to_string(path).unwrap_or_default()).unwrap_or(f64::NAN)
+        process::cpu_us(self.charge.child().id())
     }
-}
-
-/// Resident memory: all of it, and what of it is the program's own and no page of a file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Memory {
-    pub(super) resident: f64,
-    pub(super) own: f64,
-}
-
-impl Memory {
-    fn of(status: &str) -> Memory {
-        let bytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-            kib.map_or(f64::NAN, |kib| kib * 1024.0)
-        };
-        Memory { resident: bytes("VmRSS"), own: bytes("RssAnon") }
-    }
-
-    pub(super) fn value(self) -> Value {
-        serde_json::json!({"resident_bytes": self.resident, "own_bytes": self.own})
-    }
-}
-
-fn cpu_us(stat: &str) -> Option<f64> {
-    // The name, in brackets, may hold anything; a tick is a hundredth of a second wherever Linux runs.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some((ticks()? + ticks()?) * 1e4)
 }
 
 fn blocks(path: &Path) -> u64 {
@@ -323,14 +293,6 @@ mod tests {
     fn a_daemon_that_ends_is_quoted() {
         let trouble = Said::until_ready("no room on the disk\n".as_bytes(), Instant::now()).err().unwrap();
         assert!(trouble.to_string().contains("no room on the disk"), "{trouble}");
-    }
-
-    #[test]
-    fn memory_and_processor_time_are_the_kernels() {
-        let memory = Memory::of("Name:\tx\nVmRSS:\t    2048 kB\nRssAnon:\t    1024 kB\n");
-        assert_eq!(memory, Memory { resident: 2097152.0, own: 1048576.0 });
-        assert!(Memory::of("").resident.is_nan());
-        assert_eq!(cpu_us("7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 12 34 0 0"), Some(460_000.0));
     }
 
     #[test]

@@ -44,6 +44,15 @@ pub(super) fn ratio(value: f64) -> String {
     }
 }
 
+/// A mark to be reached, without the noughts that a measured value has: `0.5`, `10`, `64 MiB`, `1 min`.
+pub(super) fn mark(shown: &str) -> String {
+    let (number, unit) = shown.split_once(' ').map_or((shown, ""), |(number, unit)| (number, unit));
+    let number =
+        if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    let text = if unit.is_empty() { number.to_owned() } else { format!("{number} {unit}") };
+    text.trim_end_matches(" 00 s").to_owned()
+}
+
 /// `512 B`, `1.5 MiB`, `10 GiB`.
 pub(super) fn bytes(value: f64) -> String {
     if !value.is_finite() {
@@ -89,6 +98,20 @@ mod tests {
         assert_eq!(quantile(&mut values, 0.99), 198.0);
         assert_eq!(quantile(&mut values, 0.5), 100.0);
         assert!(quantile(&mut [], 0.5).is_nan());
+    }
+
+    #[test]
+    fn marks_have_no_noughts() {
+        for (shown, text) in [
+            ("0.50", "0.5"),
+            ("10.0", "10"),
+            ("100", "100"),
+            ("2.0 s", "2 s"),
+            ("64 MiB", "64 MiB"),
+            ("5 min 00 s", "5 min"),
+        ] {
+            assert_eq!(mark(shown), text);
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) struct Growth {
 }
 
 const SIZES: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
-/// Starts of which the median counts; one whose index is gone takes its time and is done once.
+/// Starts of which the median counts. After SIGKILL, and with the index gone, there is only one of its kind.
 const STARTS: usize = 3;
 
 impl Growth {
@@ -62,69 +62,59 @@ impl Growth {
         let home = Home::scratch(site, Wanted::Nothing, false)?;
         // The first start compiles the plugin; nobody waits for that twice.
         drop(Daemon::start(site, &home)?);
+        let empty = starts(site, &home, STARTS)?;
         let mut daemon = Daemon::start(site, &home)?;
-        let idle = daemon.memory();
         let filled = fill(keys).run(site, &daemon.address)?;
         daemon.wait_for_index(site)?;
         let full = daemon.memory();
         drop(daemon);
         let (journal, index) = home.disk_bytes();
         eprintln!("      filled at {}/s, {} resident", whole(filled.per_second()), bytes(full.resident));
-        let clean = starts(site, &home, |_| Ok(()))?;
-        let (rate, killed) = self.rate_and_kill(site, &home, keys)?;
+        let clean = starts(site, &home, STARTS)?;
+        let (rate, more) = self.rate_and_kill(site, &home, keys)?;
+        let killed = starts(site, &home, 1)?;
         home.delete_index()?;
-        let rebuilt = Daemon::start(site, &home)?;
+        let rebuilt = starts(site, &home, 1)?;
+        let us = |start: &Value| span(number(start, "us"));
         eprintln!(
             "      start: clean {}, after SIGKILL {}, index deleted {}",
-            span(number(&clean, "us")),
-            span(number(&killed, "us")),
-            span(rebuilt.ready_us)
+            us(&clean),
+            us(&killed),
+            us(&rebuilt)
         );
         Ok(json!({
-            "keys": keys, "fill": filled.value(), "rate": rate, "idle": idle.value(), "full": full.value(),
+            "keys": keys, "keys_later": keys + more, "fill": filled.value(), "rate": rate, "full": full.value(),
             "journal_bytes": journal, "index_bytes": index,
-            "clean": clean, "killed": killed, "rebuilt": {"us": rebuilt.ready_us, "store": rebuilt.opened},
+            "empty": empty, "clean": clean, "killed": killed, "rebuilt": rebuilt,
         }))
     }
 
-    /// The rate with these keys, in a daemon that was just started with them; then SIGKILL, with all that the
-    /// index has not seen by then.
-    fn rate_and_kill(&self, site: &Site<'_>, home: &Home, keys: u64) -> Result<(Value, Value)> {
-        let daemon = Daemon::start(site, home)?;
-        // Enough to be measured, and few enough that it stays this number of keys.
+    /// The rate with these keys, in a daemon that was just started with them; then SIGKILL, at once. Also how many
+    /// keys came with it.
+    fn rate_and_kill(&self, site: &Site<'_>, home: &Home, keys: u64) -> Result<(Value, u64)> {
+        let mut daemon = Daemon::start(site, home)?;
+        // Enough to be measured, and few enough that it stays about this number of keys.
         let events = (keys / 4).clamp(20_000, 500_000);
-        let load = Load { connections: self.connections, events: Some(events), ..fill(events) };
-        let rate = load.run(site, &daemon.address)?;
+        let cpu = daemon.cpu_us();
+        let rate = Load { connections: self.connections, ..fill(events) }.run(site, &daemon.address)?;
         eprintln!("      accepts {}/s", whole(rate.per_second()));
+        let rate = rate.charged(daemon.cpu_us() - cpu);
         daemon.kill()?;
-        let killed = starts(site, home, |daemon| {
-            // Something new, so that each start has something to recover.
-            fill(2_000).run(site, &daemon.address)?;
-            Ok(())
-        })?;
-        Ok((rate.value().clone(), killed))
+        Ok((rate, events))
     }
 }
 
-/// The median of some starts. `then` is done to each daemon but the last; one that was given work is killed.
-fn starts(site: &Site<'_>, home: &Home, then: impl Fn(&Daemon) -> Result) -> Result<Value> {
+/// The median of some starts, each stopped cleanly, and what the last of them said and took.
+fn starts(site: &Site<'_>, home: &Home, times: usize) -> Result<Value> {
     let mut all = Vec::new();
-    let mut memory = Value::Null;
-    let mut store = Value::Null;
-    for number in 1..=STARTS {
+    let mut last = Value::Null;
+    for _ in 0..times {
         let mut daemon = Daemon::start(site, home)?;
         all.push(daemon.ready_us);
-        memory = daemon.memory().value();
-        store = daemon.opened.clone();
-        let before = daemon.metrics()?.accepted();
-        if number < STARTS {
-            then(&daemon)?;
-        }
-        if daemon.metrics()?.accepted() > before {
-            daemon.kill()?;
-        }
+        last = json!({"memory": daemon.memory().value(), "store": daemon.opened});
     }
-    Ok(json!({"us": median(all), "memory": memory, "store": store}))
+    last["us"] = median(all).into();
+    Ok(last)
 }
 
 fn name(keys: u64) -> String {
@@ -187,6 +177,7 @@ fn each(sizes: &[Value]) -> Table {
     let mut table = Table::new(&[
         ">for each of",
         ">memory",
+        ">after a restart",
         ">start, clean",
         ">after SIGKILL",
         ">index deleted",
@@ -195,17 +186,19 @@ fn each(sizes: &[Value]) -> Table {
     ]);
     for size in sizes {
         let of = |path: &str| number(size, path);
-        let keys = of("keys");
-        let each = |value: f64| format!("{} B", ratio(value / keys));
-        let us = |path: &str| format!("{} us", ratio(of(path) / keys));
+        let (keys, later) = (of("keys"), of("keys_later"));
+        let bytes_each = |value: f64| format!("{} B", ratio(value.max(0.0) / keys));
+        let us_each =
+            |start: &str, keys: f64| format!("{} us", ratio((of(start) - of("empty.us")).max(0.0) / keys));
         table.row([
             whole(keys),
-            each((of("full.resident_bytes") - of("idle.resident_bytes")).max(0.0)),
-            us("clean.us"),
-            us("killed.us"),
-            us("rebuilt.us"),
-            each(of("journal_bytes")),
-            each(of("index_bytes")),
+            bytes_each(of("full.resident_bytes") - of("empty.memory.resident_bytes")),
+            bytes_each(of("clean.memory.resident_bytes") - of("empty.memory.resident_bytes")),
+            us_each("clean.us", keys),
+            us_each("killed.us", later),
+            us_each("rebuilt.us", later),
+            bytes_each(of("journal_bytes")),
+            bytes_each(of("index_bytes")),
         ]);
     }
     table
@@ -253,7 +246,8 @@ mod tests {
     fn size(keys: u64) -> Value {
         let memory = |mib: u64| json!({"resident_bytes": mib << 20});
         json!({
-            "keys": keys, "rate": {"per_second": 20_000.0}, "idle": memory(50), "full": memory(50 + keys / 10_000),
+            "keys": keys, "keys_later": keys, "rate": {"per_second": 20_000.0},
+            "empty": {"us": 40_000, "memory": memory(50)}, "full": memory(50 + keys / 10_000),
             "journal_bytes": keys * 480, "index_bytes": keys * 60,
             "clean": {"us": 40_000 + keys, "memory": memory(60)}, "killed": {"us": 50_000 + keys}, "rebuilt": {"us": 60_000 + 3 * keys},
         })
@@ -262,7 +256,7 @@ mod tests {
     #[test]
     fn costs_are_told_for_all_keys_and_for_each() {
         let shown = shown(&[size(10_000), size(1_000_000)]);
-        for words in ["1,000,000", "20,000 /s", "150 MiB", "480 B", "60.0 B", "3.06 us", "105 B"] {
+        for words in ["1,000,000", "20,000 /s", "150 MiB", "480 B", "60.0 B", "1.00 us", "3.02 us", "105 B"] {
             assert!(shown.contains(words), "`{words}` is not in\n{shown}");
         }
     }

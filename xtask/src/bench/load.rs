@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -28,6 +28,9 @@ pub(super) struct Load {
     pub(super) mix: Vec<String>,
 }
 
+/// Looking costs the daemon something: this seldom it does not show.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// What the generator counted. A wait is in microseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Loaded(Value);
@@ -38,7 +41,7 @@ impl Load {
         Ok(loaded.expect("nobody broke it off"))
     }
 
-    /// `look` is called every few milliseconds meanwhile, and may break the run off: then there is no figure.
+    /// `look` is called a few times a second meanwhile, and may break the run off: then there is no figure.
     pub(super) fn watched(
         &self,
         site: &Site<'_>,
@@ -47,11 +50,20 @@ impl Load {
     ) -> Result<Option<Loaded>> {
         let mut command = self.command(site, address);
         let mut charge = Charge::start("the load generator", &mut command, Duration::from_secs(1))?;
-        let ended = site.until(|| match (charge.ended(), look()) {
-            (_, Err(trouble)) => Some(Err(trouble)),
-            (Some(status), _) => Some(Ok(Some(status))),
-            (None, Ok(ControlFlow::Break(()))) => Some(Ok(None)),
-            (None, Ok(ControlFlow::Continue(()))) => None,
+        let mut next = Instant::now();
+        let ended = site.until(|| {
+            if let Some(status) = charge.ended() {
+                return Some(Ok(Some(status)));
+            }
+            if Instant::now() < next {
+                return None;
+            }
+            next += LOOK_EVERY;
+            match look() {
+                Ok(ControlFlow::Continue(())) => None,
+                Ok(ControlFlow::Break(())) => Some(Ok(None)),
+                Err(trouble) => Some(Err(trouble)),
+            }
         })??;
         let Some(status) = ended else { return Ok(None) };
         let mut said = String::new();
@@ -108,6 +120,14 @@ impl Loaded {
 
     pub(super) fn p99_us(&self) -> f64 {
         self.number("p99_us")
+    }
+
+    /// With the processor time that the server took for each event.
+    pub(super) fn charged(self, cpu_us: f64) -> Value {
+        let each = cpu_us / self.answered().max(1) as f64;
+        let mut value = self.0;
+        value["server_cpu_us"] = each.into();
+        value
     }
 
     pub(super) fn value(&self) -> &Value {

@@ -14,6 +14,7 @@ mod growth;
 mod load;
 mod machine;
 mod pages;
+mod process;
 mod render;
 mod results;
 mod rows;

@@ -42,7 +42,7 @@ pub(super) struct Pages {
 const PAGE_ROWS: usize = 50;
 const BAR_US: f64 = 50_000.0;
 /// A question that is slow is asked less often.
-const QUESTION: Duration = Duration::from_secs(20);
+const QUESTION: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// What `--deliveries` makes, of a thousand. The last segment of a type is what the handler does.

@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::daemon::{Daemon, Home, Wanted};
-use super::figures::{bytes, median, ratio, span, whole};
+use super::figures::{bytes, mark, median, ratio, span, whole};
 use super::load::Load;
 use super::results::number;
+use super::servers::Server;
 use super::site::{Place, Site};
 use super::table::Table;
 use super::{express, machine, results, servers, steady};
@@ -77,22 +78,21 @@ impl Rows {
 
     /// Every side once, in turns with the others.
     fn round(&self, site: &Site<'_>, express: Option<&PathBuf>) -> Result<Value> {
-        let side = self.load(self.seconds.min(SIDE_S));
-        let bare = side.run(site, &servers::bare(site, None)?.address)?;
-        eprintln!("      a bare axum server {}/s", whole(bare.per_second()));
+        let bare = self.side(site, servers::bare(site, None)?)?;
+        eprintln!("      a bare axum server {}/s", whole(number(&bare, "per_second")));
         let accept = self.accept(site)?;
         eprintln!("      durable accepts {}/s", whole(number(&accept, "per_second")));
         let done = steady::steady(site, self.connections, self.seconds)?;
-        eprintln!("      accepted and done {}/s", whole(done.per_second));
-        let express = match express {
-            Some(folder) => {
-                let loaded = side.run(site, &servers::express(folder)?.address)?;
-                eprintln!("      the Express example {}/s", whole(loaded.per_second()));
-                loaded.value().clone()
-            }
-            None => Value::Null,
-        };
-        Ok(json!({"bare": bare.value(), "accept": accept, "done": done.value, "express": express}))
+        eprintln!("      accepted and done {}/s", whole(number(&done, "per_second")));
+        let express = express.map_or(Ok(Value::Null), |folder| self.side(site, servers::express(folder)?))?;
+        eprintln!("      the Express example {}/s", whole(number(&express, "per_second")));
+        Ok(json!({"bare": bare, "accept": accept, "done": done, "express": express}))
+    }
+
+    fn side(&self, site: &Site<'_>, mut server: Server) -> Result<Value> {
+        let before = server.cpu_us();
+        let loaded = self.load(self.seconds.min(SIDE_S)).run(site, &server.address)?;
+        Ok(loaded.charged(server.cpu_us() - before))
     }
 
     fn load(&self, seconds: f64) -> Load {
@@ -117,8 +117,7 @@ impl Rows {
                 metrics.accepted()
             )));
         }
-        let mut value = loaded.value().clone();
-        value["daemon_cpu_us"] = ((daemon.cpu_us() - cpu) / loaded.answered().max(1) as f64).into();
+        let mut value = loaded.charged(daemon.cpu_us() - cpu);
         value["records_per_sync"] = (metrics.records() as f64 / metrics.syncs().max(1) as f64).into();
         value["index_lag_records"] = json!({
             "start": lags.first(), "middle": lags.get(lags.len() / 2), "end": lags.last(), "max": lags.iter().max()
@@ -226,7 +225,8 @@ fn told(command: &mut Command, name: &str) -> Result<Value> {
 
 /// The table, and below it what shows that nothing piled up.
 pub(super) fn shown(result: &Value) -> String {
-    format!("{}\n\n{}\n\n{}", table(result).markdown(), lags(result), machine::sentence(result))
+    let parts = [table(result).markdown(), lags(result), costs(result).markdown(), machine::sentence(result)];
+    parts.join("\n\n")
 }
 
 fn table(result: &Value) -> Table {
@@ -238,8 +238,8 @@ fn table(result: &Value) -> Table {
             line.what,
             line.measured,
             (line.show)(line.value),
-            (line.show)(line.bar),
-            (line.show)(line.wish),
+            mark(&(line.show)(line.bar)),
+            mark(&(line.show)(line.wish)),
             verdict.into(),
         ]);
     }
@@ -270,8 +270,7 @@ impl Line {
 }
 
 fn lines(result: &Value) -> Vec<Line> {
-    let rounds = || result["rounds"].as_array().into_iter().flatten();
-    let of = |path: &str| median(rounds().map(|round| number(round, path)).filter(|v| v.is_finite()));
+    let of = |path: &str| over_rounds(result, path);
     let pairs = || result["half_load"]["pairs"].as_array().into_iter().flatten();
     let of_pairs = |path: &str| median(pairs().map(|pair| number(pair, path)));
     let (bare, accept, done, express) =
@@ -410,6 +409,30 @@ fn lags(result: &Value) -> String {
     table.markdown()
 }
 
+/// Processor time for each event. It moves less than the clock does when something else runs on the machine.
+fn costs(result: &Value) -> Table {
+    let mut table = Table::new(&["processor time for each event", ">server", ">load generator"]);
+    for (what, side) in [
+        ("a bare axum server that verifies", "bare"),
+        ("durable accepts", "accept"),
+        ("accepted and done by a no-op handler", "done"),
+        ("the provider's Express example", "express"),
+    ] {
+        let us = |key: &str| {
+            let value = over_rounds(result, &format!("{side}.{key}"));
+            if value.is_nan() { "-".to_owned() } else { format!("{value:.1} us") }
+        };
+        table.row([what.into(), us("server_cpu_us"), us("cpu_us")]);
+    }
+    table
+}
+
+/// The median of what was measured at all.
+fn over_rounds(result: &Value, path: &str) -> f64 {
+    let rounds = result["rounds"].as_array().into_iter().flatten();
+    median(rounds.map(|round| number(round, path)).filter(|value| value.is_finite()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,7 +441,7 @@ mod tests {
         let round = |bare: f64, accept: f64| {
             json!({
                 "bare": {"per_second": bare}, "express": {"per_second": 3_000.0},
-                "accept": {"per_second": accept, "index_lag_records": {"start": 5, "middle": 6, "end": 7, "max": 80}},
+                "accept": {"per_second": accept, "server_cpu_us": 41.26, "cpu_us": 9.0, "index_lag_records": {"start": 5, "middle": 6, "end": 7, "max": 80}},
                 "done": {"per_second": 6_000.0, "start": {"waiting": 1, "index_lag_records": 2},
                     "middle": {"waiting": 3, "index_lag_records": 4}, "end": {"waiting": 5, "index_lag_records": 6},
                     "waiting_max": 7, "index_lag_max": 8},
@@ -458,6 +481,7 @@ mod tests {
             "0.52",
             "9.00 ms ÷ 3.00 ms",
             "300 MiB",
+            "41.3 us",
             "|     5 |      6 |   7 |   80 |",
         ] {
             assert!(shown.contains(words), "`{words}` is not in\n{shown}");

@@ -6,13 +6,21 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::daemon::Certificate;
+use super::process;
 use super::site::Site;
 use crate::charge::Charge;
 use crate::{OrTrouble as _, Result, Trouble};
 
 pub(super) struct Server {
-    _charge: Charge,
+    charge: Charge,
     pub(super) address: String,
+}
+
+impl Server {
+    /// Processor time so far, user and system, in microseconds.
+    pub(super) fn cpu_us(&mut self) -> f64 {
+        process::cpu_us(self.charge.child().id())
+    }
 }
 
 /// They have nothing to lose.
@@ -43,6 +51,6 @@ fn start(name: &'static str, command: &mut Command) -> Result<Server> {
     BufReader::new(stdout).read_line(&mut address).or_trouble(format!("{name} says no address"))?;
     match address.trim() {
         "" => Err(Trouble::new(format!("{name} ended before it listened"))),
-        address => Ok(Server { address: address.to_owned(), _charge: charge }),
+        address => Ok(Server { address: address.to_owned(), charge }),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::daemon::{Daemon, Home, Wanted};
 use super::figures::{ratio, span, whole};
-use super::load::{Load, Loaded};
+use super::load::Load;
 use super::results::{self, number};
 use super::site::{Place, Site};
 use super::table::Table;
@@ -58,7 +58,7 @@ impl Sweep {
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds {
             let home = Home::scratch(site, Wanted::Nothing, point.tls)?;
-            let daemon = Daemon::start(site, &home)?;
+            let mut daemon = Daemon::start(site, &home)?;
             let certificate = point.tls.then(|| daemon.certificate());
             let load = Load {
                 connections: point.connections,
@@ -68,14 +68,17 @@ impl Sweep {
                 tls: certificate.as_ref().map(|files| files.certificate.clone()),
                 ..Load::default()
             };
-            ours.push(load.run(site, &daemon.address)?);
+            let before = daemon.cpu_us();
+            ours.push(load.run(site, &daemon.address)?.charged(daemon.cpu_us() - before));
             // One side at a time; the files of its certificate stay until the home goes.
             drop(daemon);
-            bare.push(load.run(site, &servers::bare(site, certificate.as_ref())?.address)?);
+            let mut server = servers::bare(site, certificate.as_ref())?;
+            let before = server.cpu_us();
+            bare.push(load.run(site, &server.address)?.charged(server.cpu_us() - before));
         }
         let told = json!({
             "connections": point.connections, "body_bytes": point.body, "tls": point.tls,
-            "ours": middle(&ours).value(), "bare": middle(&bare).value(),
+            "ours": middle(&ours), "bare": middle(&bare),
         });
         let (us, them) = (number(&told, "ours.per_second"), number(&told, "bare.per_second"));
         eprintln!("      {}: {}/s, bare {}/s", point.name(), whole(us), whole(them));
@@ -101,9 +104,9 @@ fn points() -> Vec<Point> {
 }
 
 /// The run in the middle by its rate, whole: its waits belong to its rate.
-fn middle(runs: &[Loaded]) -> &Loaded {
-    let mut sorted: Vec<&Loaded> = runs.iter().collect();
-    sorted.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+fn middle(runs: &[Value]) -> &Value {
+    let mut sorted: Vec<&Value> = runs.iter().collect();
+    sorted.sort_by(|a, b| number(a, "per_second").total_cmp(&number(b, "per_second")));
     sorted[sorted.len() / 2]
 }
 
