@@ -21,6 +21,8 @@ pub(super) struct Load {
     pub(super) events: Option<u64>,
     /// Events a second, at fixed moments; None: as many as are answered.
     pub(super) rate: Option<f64>,
+    /// With a rate: events leave together, so many milliseconds apart; 0: each at its own moment.
+    pub(super) tick_ms: u32,
     pub(super) body_bytes: Option<usize>,
     /// Trust this certificate and speak TLS.
     pub(super) tls: Option<PathBuf>,
@@ -80,6 +82,7 @@ impl Load {
         let mut command = Command::new(site.program("bench-load"));
         command.arg(address).args(["--connections", &self.connections.to_string()]);
         command.args(["--seconds", &self.seconds.to_string(), "--warm-up", &self.warm_up.to_string()]);
+        command.args(["--tick", &self.tick_ms.to_string()]);
         let mut add = |flag: &str, value: Option<String>| {
             if let Some(value) = value {
                 command.args([flag, &value]);

@@ -8,11 +8,14 @@
 use std::io::{self, Read as _};
 use std::ops::Range;
 
+use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use serde_json::Value;
 
-const SIZE: (u32, u32) = (720, 400);
+const SIZE: (u32, u32) = (860, 400);
+const LEGEND_WIDTH: u32 = 190;
+const LABELS_MAX: usize = 8;
 /// Told apart also by those who see red and green alike.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
@@ -103,7 +106,8 @@ impl Chart {
     {
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         root.fill(&WHITE).expect("a string takes all text");
-        let mut chart = ChartBuilder::on(&root)
+        let (left, right) = root.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+        let mut chart = ChartBuilder::on(&left)
             .caption(&self.title, ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(42)
@@ -114,27 +118,34 @@ impl Chart {
             .configure_mesh()
             .x_desc(&self.x.name)
             .y_desc(&self.y.name)
+            .x_labels(LABELS_MAX)
+            .y_labels(LABELS_MAX)
             .x_label_formatter(&|value| short(*value))
             .y_label_formatter(&|value| short(*value))
-            .light_line_style(WHITE)
+            .max_light_lines(0)
             .draw()
             .expect("a string takes all text");
-        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
-            let line = LineSeries::new(series.points.iter().copied(), colour.stroke_width(2)).point_size(3);
-            chart
-                .draw_series(line)
-                .expect("a string takes all text")
-                .label(&series.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        for (place, series) in (0..).zip(&self.series) {
+            let style = colour(place).stroke_width(2);
+            let line = LineSeries::new(series.points.iter().copied(), style).point_size(3);
+            chart.draw_series(line).expect("a string takes all text");
+            self.draw_word(&right, place, &series.name);
         }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.3))
-            .draw()
-            .expect("a string takes all text");
         root.present().expect("a string takes all text");
     }
+
+    /// Beside the chart, where it covers no line.
+    fn draw_word(&self, area: &DrawingArea<SVGBackend<'_>, Shift>, place: i32, name: &str) {
+        let y = 56 + place * 22;
+        let line = PathElement::new([(0, y), (22, y)], colour(place).stroke_width(2));
+        area.draw(&line).expect("a string takes all text");
+        let text = Text::new(name.to_owned(), (28, y - 6), ("sans-serif", 13));
+        area.draw(&text).expect("a string takes all text");
+    }
+}
+
+fn colour(place: i32) -> RGBColor {
+    COLOURS[usize::try_from(place).expect("a place is no less than 0") % COLOURS.len()]
 }
 
 /// `250`, `1.5 k`, `10 M`: no tick needs more.

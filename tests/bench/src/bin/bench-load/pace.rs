@@ -23,14 +23,39 @@ struct Clock {
     measured_from: Instant,
     ends: Option<Instant>,
     events: Option<u64>,
-    /// Between two events of the open way.
-    gap: Option<Duration>,
+    /// Of the open way.
+    rhythm: Option<Rhythm>,
+}
+
+/// When events are meant to leave, counted from the start.
+#[derive(Clone, Copy)]
+pub struct Rhythm {
+    rate: f64,
+    tick: Duration,
+}
+
+impl Rhythm {
+    /// `tick`: zero, or the time between two moments at which all that is due leaves together.
+    pub fn new(rate: f64, tick: Duration) -> Rhythm {
+        Rhythm { rate, tick }
+    }
+
+    fn after(&self, number: u64) -> Duration {
+        let exact = Duration::from_secs_f64(number as f64 / self.rate);
+        match self.tick.as_nanos() {
+            0 => exact,
+            tick => {
+                let ticks = exact.as_nanos().div_ceil(tick);
+                Duration::from_nanos(u64::try_from(ticks * tick).expect("no load lasts for centuries"))
+            }
+        }
+    }
 }
 
 impl Pace {
-    pub fn start(rate: Option<f64>, events: Option<u64>, warm_up: f64, seconds: f64) -> Pace {
+    pub fn start(rhythm: Option<Rhythm>, events: Option<u64>, warm_up: f64, seconds: f64) -> Pace {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK);
-        let clock = Clock::new(Instant::now(), rate, events, (warm_up, seconds));
+        let clock = Clock::new(Instant::now(), rhythm, events, (warm_up, seconds));
         Pace { timer: timer.expect("the kernel has timers"), clock, armed: None }
     }
 
@@ -39,7 +64,7 @@ impl Pace {
     }
 
     pub fn is_open(&self) -> bool {
-        self.clock.gap.is_some()
+        self.clock.rhythm.is_some()
     }
 
     pub fn is_over(&self, sent: u64, now: Instant) -> bool {
@@ -98,15 +123,14 @@ impl Pace {
 impl Clock {
     fn new(
         started: Instant,
-        rate: Option<f64>,
+        rhythm: Option<Rhythm>,
         events: Option<u64>,
         (warm_up, seconds): (f64, f64),
     ) -> Clock {
         // A number of events ends the load by itself.
         let measured_from = started + Duration::from_secs_f64(if events.is_some() { 0.0 } else { warm_up });
         let ends = events.is_none().then(|| measured_from + Duration::from_secs_f64(seconds));
-        let gap = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
-        Clock { started, measured_from, ends, events, gap }
+        Clock { started, measured_from, ends, events, rhythm }
     }
 
     fn is_over(&self, sent: u64, now: Instant) -> bool {
@@ -114,9 +138,7 @@ impl Clock {
     }
 
     fn meant_at(&self, number: u64) -> Option<Instant> {
-        let gap = self.gap?.as_nanos();
-        let after = u64::try_from(gap * u128::from(number)).expect("no load lasts for centuries");
-        Some(self.started + Duration::from_nanos(after))
+        Some(self.started + self.rhythm?.after(number))
     }
 
     fn is_past_end(&self, now: Instant) -> bool {
@@ -146,10 +168,19 @@ mod tests {
     #[test]
     fn the_open_way_means_fixed_moments_and_never_drifts() {
         let started = Instant::now();
-        let clock = Clock::new(started, Some(8_000.0), None, (0.0, 60.0));
+        let rhythm = Rhythm::new(8_000.0, Duration::ZERO);
+        let clock = Clock::new(started, Some(rhythm), None, (0.0, 60.0));
         assert_eq!(clock.meant_at(0), Some(started));
         assert_eq!(clock.meant_at(8), Some(started + Duration::from_millis(1)));
         assert_eq!(clock.meant_at(8_000 * 60), Some(started + 60 * S));
+    }
+
+    #[test]
+    fn with_a_tick_what_is_due_leaves_together_and_none_too_early() {
+        let rhythm = Rhythm::new(1_000.0, Duration::from_millis(5));
+        let after: Vec<u128> = (0..=11).map(|number| rhythm.after(number).as_millis()).collect();
+        assert_eq!(after, [0, 5, 5, 5, 5, 5, 10, 10, 10, 10, 10, 15]);
+        assert_eq!(rhythm.after(60_000).as_secs(), 60);
     }
 
     #[test]
