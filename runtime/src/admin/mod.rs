@@ -141,4 +141,10 @@ impl Admin {
         }
         self.ledger.refusing().map(|refused| refused.to_string())
     }
+
+    /// What an operator should see to although senders may expect a 2xx.
+    fn warning(&self) -> Option<String> {
+        let damage = self.ledger.damage()?;
+        Some(format!("an old segment stays, and the disk fills behind it: {damage}"))
+    }
 }

@@ -88,6 +88,11 @@ impl Ledger {
         self.core().health.refusing()
     }
 
+    /// An old segment that does not read, in words: senders are safe, and the operator should see to it. Cheap.
+    pub fn damage(&self) -> Option<&str> {
+        self.core().health.damage()
+    }
+
     // === lanes ===
 
     /// Newly durable open deliveries, in order of acceptance, bounded: one that finds the channel full is
