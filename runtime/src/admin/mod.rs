@@ -139,7 +139,7 @@ impl Admin {
         if self.draining.load(Ordering::Acquire) {
             return Some("draining: the daemon is stopping and takes no new events".to_owned());
         }
-        self.ledger.refusing().map(|refused| refused.to_string())
+        self.ledger.refusing().map(|refused| refused.to_string()).or_else(|| self.intake.blocked())
     }
 
     /// What an operator should see to although senders may expect a 2xx.
