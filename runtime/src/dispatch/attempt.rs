@@ -165,8 +165,10 @@ fn judge(lane: &Context, delivery: &OpenDelivery, outcome: &Outcome) -> Verdict 
             let asked = after_ms.map(Duration::from_millis);
             let ended = delivery.attempts + delivery.begun_without_end + 1;
             let dice = rand::random::<f64>();
-            match backoff::next(&lane.retry, ended, delivery.accepted_at, now, asked, dice) {
-                Some(at) => Verdict::Again { at },
+            // Its age is the ledger's to tell; how long it waits is the lane's.
+            let clock = lane.shared.ledger.clock(Millis::now());
+            match backoff::next(&lane.retry, ended, delivery.accepted_at, clock, asked, dice) {
+                Some(at) => Verdict::Again { at: now.plus(at.since(clock)) },
                 None => Verdict::Dead { reason: format!("gave up after {ended} attempts: {reason}") },
             }
         }

@@ -1,8 +1,7 @@
-//! Clock: the time by which deliveries are due and are given up. It starts where the wall clock stands and then
-//! goes on by itself.
+//! Clock: the time by which deliveries are due. It starts where the wall clock stands and then goes on by itself.
 //!
-//! A wall clock that jumps would put retries off by what it jumps back, run them all at once where it jumps ahead,
-//! and give up for good what was asked to wait there. What history shows is the wall clock's time all the same.
+//! A wall clock that jumps would put retries off by what it jumps back, and run them all at once where it jumps
+//! ahead. How old a delivery is, the ledger's clock says. What history shows is the wall clock's time all the same.
 
 use tokio::time::Instant;
 

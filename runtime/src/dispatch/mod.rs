@@ -54,7 +54,7 @@ pub struct LaneStat {
 struct Shared {
     ledger: Ledger,
     metrics: Metrics,
-    /// By which retries are due and deliveries are given up.
+    /// By which deliveries are due.
     clock: Steady,
     /// Where guests run: threads of their own, so that a looping plugin cannot delay an answer.
     guests: tokio::runtime::Handle,

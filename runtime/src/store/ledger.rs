@@ -95,6 +95,11 @@ impl Ledger {
 
     // === lanes ===
 
+    /// The time by which things grow old, whatever the wall clock says: it never goes back, and goes on over restarts.
+    pub fn clock(&self, wall: Millis) -> Millis {
+        self.core().clock.expiry(wall)
+    }
+
     /// Newly durable open deliveries, in order of acceptance, bounded: one that finds the channel full is
     /// not lost, it waits in the index, where `due` finds it. Also those that the operator retried, or that were
     /// resumed. One receiver; a second call replaces it.
