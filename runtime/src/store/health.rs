@@ -68,7 +68,8 @@ impl Health {
         if self.failed.set(why).is_ok() {
             tracing::error!(
                 why = self.failed(),
-                "the store failed and takes nothing until it is opened again"
+                "the store failed and takes nothing more; see `df` and `dmesg`, and once the disk is well restart the \
+                 daemon, which recovers the journal: `systemctl restart longshore`"
             );
         }
     }

@@ -248,7 +248,7 @@ pub struct OpenDelivery {
     pub id: DeliveryId,
     pub handler: Name,
     pub due: Millis,
-    /// From when the time to give up counts: acceptance, or the operator's last `retry`.
+    /// From when the time to give up counts: acceptance, or the operator's last `retry`. By `Ledger::clock`.
     pub accepted_at: Millis,
     /// Attempts that are over; the next one is this plus one, plus `begun_without_end`. Never counts back.
     pub attempts: u32,

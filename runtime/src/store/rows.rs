@@ -103,8 +103,7 @@ impl Row {
             id,
             handler: self.handler.clone(),
             due: self.due,
-            // A wall clock that was behind must not make it old.
-            accepted_at: self.counted_from.max(self.aged_from),
+            accepted_at: self.aged_from,
             attempts: self.attempts,
             begun_without_end: self.begun_without_end,
         }
