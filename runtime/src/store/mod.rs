@@ -6,7 +6,7 @@
 //! new, and hands the record (`codec`) to the `writer`, which puts batches into the `journal` and syncs them. What
 //! a record changes is staged (`stage`, `rows`, `shelf`), becomes visible in the `view` once it is durable, and goes
 //! to the index behind everybody's back. `deliveries` is what lanes ask, `history` what people ask, `retention`
-//! what is thrown away, `open` how it all starts.
+//! what is thrown away, `open` how it all starts, `tools` what is done with the files by hand.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,6 +40,7 @@ mod rows;
 mod secrets;
 mod shelf;
 mod stage;
+pub mod tools;
 mod view;
 mod writer;
 
