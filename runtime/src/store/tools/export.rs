@@ -128,6 +128,7 @@ impl Snapshot {
             filter,
             heads: HashMap::new(),
             redeliveries: HashMap::new(),
+            counted: HashSet::new(),
             moved: HashMap::new(),
             gone: HashSet::new(),
             put_off: Vec::new(),
@@ -145,6 +146,8 @@ struct Walk<'a> {
     /// The last record of each delivery whose event is still to come.
     heads: HashMap<DeliveryId, u64>,
     redeliveries: HashMap<EventRef, u64>,
+    /// Events whose copy has counted all that came before it.
+    counted: HashSet<EventRef>,
     /// Where what was copied lies.
     moved: HashMap<u64, u64>,
     /// Records that were dropped, or that a copy stands for.
@@ -191,6 +194,7 @@ impl Walk<'_> {
             Record::Accept(accept) if !self.gone.contains(&raw.position) => {
                 self.request(raw.position, &accept)?;
             }
+            Record::Redelivery(again) if self.counted.contains(&again.event) => {}
             Record::Redelivery(again) => *self.redeliveries.entry(again.event).or_default() += 1,
             Record::Copy(CopyRecord::Whole { position, kind, payload, state, .. }) => {
                 let is_known = self.moved.contains_key(&position) || self.gone.contains(&position);
@@ -222,10 +226,13 @@ impl Walk<'_> {
         self.moved.insert(position, at);
         match record {
             Record::Accept(accept) => {
-                for copy in state.iter().filter(|copy| !copy.redeliveries.is_empty()) {
+                for copy in state {
                     let event = EventRef { position, ordinal: copy.ordinal };
-                    *self.redeliveries.entry(event).or_default() +=
-                        Redeliveries::decode(&copy.redeliveries)?.count;
+                    self.counted.insert(event);
+                    if !copy.redeliveries.is_empty() {
+                        let before = Redeliveries::decode(&copy.redeliveries)?.count;
+                        *self.redeliveries.entry(event).or_default() += before;
+                    }
                 }
                 self.put_off.extend(self.is_wanted_request(accept).then_some(position));
             }

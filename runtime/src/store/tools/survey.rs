@@ -169,8 +169,13 @@ pub(super) fn survey(dir: &Path, visit: Visit<'_>) -> Result<Survey, Error> {
         let (done, rest) = parts.split_at_mut(at);
         let (part, later) = rest.split_first_mut().expect("`at` is below the number of parts");
         let before = done.last().map_or((0, NO_POSITION), |part| (part.end, part.last_batch));
-        let next_base = later.iter().find_map(|part| part.segment.as_ref()).map(|next| next.header.base);
-        walk.part(part, done, before, next_base, later.is_empty());
+        let base_of = |part: &Part| part.segment.as_ref().map(|segment| segment.header.base);
+        let bound = match later.first().map(base_of) {
+            None => Bound::Journal,
+            Some(Some(next)) => Bound::Next(next),
+            Some(None) => Bound::Unknown(later.iter().find_map(base_of)),
+        };
+        walk.part(part, done, before, bound);
     }
     let Walk { torn, unknown, first, is_clean_stop, .. } = walk;
     Ok(Survey { parts, segments, torn, unknown, first, is_clean_stop })
@@ -322,6 +327,17 @@ struct Walk<'a, 'v> {
     visit: Visit<'v>,
 }
 
+/// Where a segment ends.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// Where the next one begins.
+    Next(u64),
+    /// Nothing is known of the next one; a later one begins here.
+    Unknown(Option<u64>),
+    /// It is the last one.
+    Journal,
+}
+
 /// A batch that does not read.
 struct Broken {
     header: Option<BatchHeader>,
@@ -332,42 +348,60 @@ struct Broken {
 }
 
 impl Walk<'_, '_> {
-    /// `before`: where the segment before ends, and its last batch. `next_base`: None where no later one says.
-    fn part(
-        &mut self,
-        part: &mut Part,
-        done: &[Part],
-        before: (u64, u64),
-        next_base: Option<u64>,
-        is_last: bool,
-    ) {
+    /// `before`: where the segment before ends, and its last batch.
+    fn part(&mut self, part: &mut Part, done: &[Part], before: (u64, u64), bound: Bound) {
         part.last_batch = before.1;
-        let Some(segment) = part.segment.clone() else {
-            part.base = next_base.map_or(before.0, |next| before.0.min(next));
-            let bytes = part.file_bytes.unwrap_or(0).saturating_sub(SEGMENT_HEADER as u64);
-            part.end = next_base.unwrap_or(part.base + bytes);
-            if part.end > part.base {
-                let why = if part.file_bytes.is_none() {
-                    "the segment is missing"
-                } else {
-                    "nothing in it can be read"
-                };
-                let broken = Broken { header: None, bad: part.base, why: why.into(), was_written: true };
-                self.add(part, stretch_of(part.base, part.end, broken, Vec::new()));
-            }
-            return;
+        match part.segment.clone() {
+            Some(segment) => self.read(part, done, &segment, bound),
+            None => self.lose(part, before.0, bound),
+        }
+    }
+
+    /// A segment of which nothing is left covers what its neighbours leave.
+    fn lose(&mut self, part: &mut Part, before: u64, bound: Bound) {
+        let bytes = part.file_bytes.unwrap_or(0).saturating_sub(SEGMENT_HEADER as u64);
+        let next = match bound {
+            Bound::Next(next) | Bound::Unknown(Some(next)) => Some(next),
+            Bound::Unknown(None) | Bound::Journal => None,
         };
+        part.base = next.map_or(before, |next| before.min(next));
+        let end = part.base + bytes;
+        part.end = match (bound, next) {
+            (Bound::Next(next), _) => next,
+            (_, Some(next)) => end.min(next),
+            (_, None) => end,
+        };
+        let too_few = (BATCH_HEADER + RECORD_HEADER) as u64;
+        if next.is_none() && part.end < part.base + too_few {
+            part.end = part.base;
+        }
+        if part.end > part.base {
+            let why = match part.file_bytes {
+                None => "the segment is missing",
+                Some(_) => "nothing in it can be read",
+            };
+            let broken = Broken { header: None, bad: part.base, why: why.into(), was_written: true };
+            self.add(part, stretch_of(part.base, part.end, broken, Vec::new()));
+        }
+    }
+
+    fn read(&mut self, part: &mut Part, done: &[Part], segment: &Segment, bound: Bound) {
         part.base = segment.header.base;
         if done.last().is_some_and(|earlier| earlier.segment.is_some() && earlier.base > part.base) {
             part.header_damage = Some("it begins before the segment before it".into());
         }
         let bytes = part.file_bytes.unwrap_or(0).saturating_sub(SEGMENT_HEADER as u64);
         let file_end = part.base + bytes;
-        let end = next_base.unwrap_or(file_end).max(part.base);
+        let end = match bound {
+            Bound::Next(next) => next.max(part.base),
+            Bound::Unknown(Some(next)) => next.clamp(part.base, file_end),
+            Bound::Unknown(None) | Bound::Journal => file_end,
+        };
+        let is_last = matches!(bound, Bound::Journal);
         let mut at = part.base;
         let mut durable = None;
         while at < end {
-            match read_batch(&segment, at, end) {
+            match read_batch(segment, at, end) {
                 Ok((header, records)) => {
                     part.batches += 1;
                     part.last_batch = at;
@@ -377,12 +411,12 @@ impl Walk<'_, '_> {
                     at = header.end();
                 }
                 Err(broken) => {
-                    let named = || highest_durable(&segment, part.base, file_end, is_last);
-                    let may_be_torn = next_base.is_none() && !broken.was_written;
+                    let named = || highest_durable(segment, part.base, file_end, is_last);
+                    let may_be_torn = !matches!(bound, Bound::Next(_)) && !broken.was_written;
                     if may_be_torn && *durable.get_or_insert_with(named) <= at {
                         break;
                     }
-                    let stretch = scan(&segment, at, end, broken);
+                    let stretch = scan(segment, at, end, broken);
                     at = stretch.to;
                     part.last_batch = stretch.from;
                     part.batches += 1;
@@ -451,8 +485,8 @@ fn read_batch(segment: &Segment, at: u64, end: u64) -> Result<(BatchHeader, Vec<
     };
     let header = segment.batch_header(at).map_err(|error| broken(None, &error))?;
     if header.end() > end {
-        let why = "a batch reaches into the next segment".into();
-        return Err(Broken { header: None, bad: at, why, was_written: true });
+        let why = "a batch is cut off".into();
+        return Err(Broken { header: Some(header), bad: at, why, was_written: false });
     }
     let records = segment.batch_records(&header).map_err(|error| broken(Some(header), &error))?;
     let mut decoded = Vec::with_capacity(records.len());
@@ -653,7 +687,7 @@ pub(super) fn open_whole(dir: &Path) -> Result<Segments, Error> {
         visit: &mut |_, _| (),
     };
     let previous = last.segment.as_ref().map_or(NO_POSITION, |segment| segment.header.previous_batch);
-    walk.part(last, done, (0, previous), None, true);
+    walk.part(last, done, (0, previous), Bound::Journal);
     if let Some(unknown) = walk.unknown.first() {
         return Err(Error::UnknownKind(unknown.segment.clone(), unknown.kind));
     }
