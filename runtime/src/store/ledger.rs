@@ -251,6 +251,11 @@ impl Ledger {
         self.core().stat()
     }
 
+    /// The journal as it is now: for an export or a backup, while everything goes on.
+    pub fn snapshot(&self) -> tools::Snapshot {
+        tools::Snapshot::of(&self.core().segments)
+    }
+
     // === the end ===
 
     /// Stops taking records, syncs what is queued, brings the index up to date and marks a clean stop.

@@ -144,6 +144,7 @@ pub(super) fn apply(stage: &mut Stage, position: u64, bytes: usize, record: &Rec
         }
         Record::Copy(record) => copied(stage, position, record),
         Record::Mark(mark) => marked(stage, mark),
+        Record::Gap(_) => Ok(()),
     }
 }
 

@@ -212,6 +212,10 @@ pub const HISTORY_MESSAGES_MAX: usize = 4000;
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// One gap of `store repair`, header included: it is read as one record. A longer stretch becomes several.
+pub const GAP_BYTES_MAX: u64 = MIB as u64;
+/// Records that `store check` remembers with their delivery; the link to an older one is looked up in its file.
+pub const CHECK_LINKS_REMEMBERED: usize = 100_000;
 /// A shelf value up to this size lies in the index itself: counters are added to without reading the journal.
 pub const SHELF_INLINE_BYTES_MAX: usize = 64;
 /// Records that retention moves or drops in one go, so that accepts need not wait for it.
@@ -361,6 +365,9 @@ pub const PAGE_ROWS_DEFAULT: usize = 50;
 pub const PAGE_ROWS_MAX: usize = 1000;
 /// The largest answer that the CLI reads: the largest body in base64, with room for its headers.
 pub const API_ANSWER_BYTES_MAX: usize = 256 * MIB;
+/// Lines of an export are sent in chunks of this size, and so many of them wait for whoever reads them.
+pub const EXPORT_CHUNK_BYTES: usize = 64 * KIB;
+pub const EXPORT_CHUNKS_MAX: usize = 4;
 /// A connection to a daemon on this machine that takes longer is not going to be one.
 pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `send --count`. More is a load test, and there is `cargo xtask bench` for that.
