@@ -92,6 +92,12 @@ impl Ledger {
         self.core().health.damage()
     }
 
+    /// Whether an attempt may start: the store writes, and there is room for what the attempt will have to say. A
+    /// call whose outcome could not be written down would be made again.
+    pub fn may_begin(&self) -> Result<(), Refused> {
+        self.core().health.may_begin()
+    }
+
     // === lanes ===
 
     /// The time by which things grow old, whatever the wall clock says: it never goes back, and goes on over restarts.

@@ -162,10 +162,14 @@ pub const RETAIN_AGE_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const RETAIN_BYTES_DEFAULT: u64 = 10 * GIB as u64;
 /// Open deliveries older than this become dead.
 pub const OPEN_AGE_MAX_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// An idempotency key that outlives its event, in the journal.
+pub const KEY_COPY_BYTES: u64 = 42;
 /// Live data over this share of `store.retain.max_size` refuses senders.
 pub const LIVE_SHARE_MAX_PERCENT: u64 = 70;
 /// Accepting stops this far before the disk is full; the reserve is for responses and settles.
 pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
+/// Attempts stop starting this far before it: what is under way can still be settled.
+pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;

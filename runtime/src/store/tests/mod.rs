@@ -18,6 +18,7 @@ mod clock;
 mod deliveries;
 mod history;
 mod model;
+mod month;
 mod pace;
 mod records;
 mod recovery;
