@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
+use crate::store::machine::{Machine, System};
 
 const CAP: u64 = 1 << 20;
 const SEGMENT: u64 = 16 * 1024;
@@ -11,14 +14,20 @@ const SEGMENT: u64 = 16 * 1024;
 async fn a_month_of_load_stays_below_its_cap_and_forgets_nothing_that_counts() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { retain_bytes: CAP, retain_age: DAY * 10, ..options(dir.path()) };
-    let mut now = Millis::now();
-    let (mut ledger, _) = open_small(dir.path(), options.clone(), now);
+    let start = Millis::now();
+    let played = Arc::new(Played { start, passed: AtomicU64::new(0) });
+    let open = |now| {
+        let ground = Ground { machine: played.clone(), ..small(&options) };
+        Ledger::open_upon(options.clone(), ground, now).unwrap().0
+    };
+    let mut now = start;
+    let mut ledger = open(now);
     let mut waiting: BTreeMap<EventRef, Status> = BTreeMap::new();
     let (mut journal_max, mut index_max) = (0, 0);
     let mut last_of_day = Vec::new();
     for day in 0..30_u64 {
         for n in 0..100_u64 {
-            now = now.plus(DAY / 100);
+            now = played.pass(DAY / 100);
             let event = accept_one(&ledger, of_day(day, n, now)).await;
             last_of_day = vec![(day, n, event)];
             match n {
@@ -48,7 +57,7 @@ async fn a_month_of_load_stays_below_its_cap_and_forgets_nothing_that_counts() {
         if day % 7 == 3 {
             ledger.close().await.unwrap();
             drop(ledger);
-            (ledger, _) = open_small(dir.path(), options.clone(), now);
+            ledger = open(now);
         }
     }
     // What is under way is about a fifth of the cap by then; copies pass over it by a few segments at most.
@@ -66,6 +75,37 @@ async fn a_month_of_load_stays_below_its_cap_and_forgets_nothing_that_counts() {
     assert!(old.events()[0].duplicate, "it is in its window, and its event may be dropped");
     let older = ledger.accept(of_day(2, 50, now)).await.unwrap();
     assert!(!older.events()[0].duplicate, "its window is over");
+}
+
+/// A machine whose days pass as they are played.
+struct Played {
+    start: Millis,
+    passed: AtomicU64,
+}
+
+impl Played {
+    fn pass(&self, time: Duration) -> Millis {
+        let ms = u64::try_from(time.as_millis()).unwrap();
+        Millis(self.start.0 + self.passed.fetch_add(ms, Ordering::Relaxed) + ms)
+    }
+}
+
+impl Machine for Played {
+    fn now_us(&self) -> u64 {
+        (self.start.0 + self.passed.load(Ordering::Relaxed)) * 1000
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.passed.load(Ordering::Relaxed))
+    }
+
+    fn boot_id(&self) -> String {
+        System::default().boot_id()
+    }
+
+    fn salt(&self) -> u64 {
+        System::default().salt()
+    }
 }
 
 fn of_day(day: u64, n: u64, now: Millis) -> Accept {
