@@ -14,4 +14,5 @@ mod observe;
 mod read;
 mod settle;
 mod sync;
+mod tools;
 mod verify;
