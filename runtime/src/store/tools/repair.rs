@@ -26,6 +26,7 @@ use crate::store::journal::format::{BATCH_HEADER, RECORD_HEADER, SEGMENT_HEADER,
 use crate::store::journal::{
     AppendError, BatchBuilder, BatchHeader, Draft, NO_POSITION, Opening, open as open_journal,
 };
+use crate::store::machine::{Machine, System};
 use crate::words::event::DeliveryId;
 use crate::words::limits::{GAP_BYTES_MAX, SEGMENT_BYTES};
 use crate::words::time::Millis;
@@ -220,13 +221,13 @@ impl Plan {
             AppendError::Failed(error) => Error::Failed(error.to_string()),
         };
         let dir = self.data.join(JOURNAL);
-        let opening = Opening { disk, dir, segment_bytes: SEGMENT_BYTES, kind_max: KIND_MAX, now };
+        let machine = Arc::new(System::default());
+        let opening = Opening { disk, machine, dir, segment_bytes: SEGMENT_BYTES, kind_max: KIND_MAX, now };
         let (mut appender, _) = open_journal(opening)?;
-        let now_us = now.0.saturating_mul(1000);
-        let mut batch = appender.begin(now_us).map_err(failed)?;
+        let mut batch = appender.begin().map_err(failed)?;
         batch.push(&Record::Mark(Mark::First { sequence: first.number }).draft(), 0);
-        appender.write(batch, now_us).map_err(failed)?;
-        appender.sync(|| now_us).map_err(failed)?;
+        appender.write(batch).map_err(failed)?;
+        appender.sync().map_err(failed)?;
         appender.trim();
         Ok(())
     }
@@ -238,7 +239,7 @@ impl Plan {
         let file = disk.create(passing).map_err(|source| cannot_write(passing, source))?;
         let old = part.segment.as_ref().map(|segment| segment.header);
         let header = SegmentHeader {
-            salt: rand::random(),
+            salt: System::default().salt(),
             sequence: part.number,
             base: part.base,
             previous_batch: rewrite.previous_batch,

@@ -199,16 +199,17 @@ async fn a_record_of_a_newer_version_is_neither_damage_nor_given_up() {
     let home = past(6, 20, false).await;
     let opening = Opening {
         disk: Arc::new(Real),
+        machine: Arc::new(crate::store::machine::System::default()),
         dir: home.path().join(JOURNAL),
         segment_bytes: 1 << 20,
         kind_max: KIND_MAX + 1,
         now: Millis::now(),
     };
     let (mut journal, _) = journal::open(opening).unwrap();
-    let mut batch = journal.begin(5).unwrap();
+    let mut batch = journal.begin().unwrap();
     batch.push(&Draft::new(KIND_MAX + 1, b"of a later version".to_vec()), 0);
-    journal.write(batch, 5).unwrap();
-    journal.sync(|| 6).unwrap();
+    journal.write(batch).unwrap();
+    journal.sync().unwrap();
     drop(journal);
     let report = check(home.path()).unwrap();
     assert!(!report.is_damaged);
