@@ -173,8 +173,8 @@ pub enum Error {
     #[error("another longshore runs on `{0}`; one daemon a data directory")]
     Locked(PathBuf),
     #[error(
-        "`{segment}` is damaged at byte {offset}: {why}; restore the directory from a copy, or move the damaged \
-         segment away and start again, which gives up what it holds"
+        "`{segment}` is damaged at byte {offset}: {why}; `longshore store check` says what depends on it, restore a \
+         backup or give it up with `longshore store repair`"
     )]
     Damaged { segment: PathBuf, offset: u64, why: String },
     #[error(
