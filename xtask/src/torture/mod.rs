@@ -199,7 +199,7 @@ impl Run {
     }
 
     fn one_life(&mut self) -> Result {
-        if self.life > 0 && self.dice.one_in(8) {
+        if self.life > 0 && self.dice.one_in(30) {
             self.deaths.index_deleted += 1;
             remove(&self.place.data().join("index"))?;
         }
