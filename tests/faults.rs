@@ -680,3 +680,20 @@ fn flip_a_bit(segment: &Path) {
     bytes[at] ^= 1;
     std::fs::write(segment, bytes).unwrap();
 }
+
+// === the page ===
+
+#[test]
+fn every_test_that_the_page_of_faults_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    let page = read(root.join("docs/faults.md"));
+    let mut named = 0;
+    for word in page.split('`').filter(|word| !word.contains(char::is_whitespace)) {
+        let Some((chapter, test)) = word.split_once("::") else { continue };
+        named += 1;
+        let chapter = read(root.join("tests").join(chapter).with_extension("rs"));
+        assert!(chapter.contains(&format!("fn {test}()")), "there is no test `{word}`");
+    }
+    assert!(named >= 11, "the page names {named} tests");
+}

@@ -252,6 +252,7 @@ async fn a_stuck_sync_is_a_503_within_ten_seconds() {
         assert!(headers.contains_key("retry-after"), "{headers:?}");
     }
     assert!(started.elapsed() < Duration::from_secs(11), "answered after {:?}", started.elapsed());
+    assert_eq!(scene.ready().await, 200, "nothing has failed");
     scene.disk.release();
 }
 
