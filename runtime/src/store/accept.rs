@@ -7,7 +7,7 @@ use super::claims::{Answer, Claim, Entered, Hash, Mine, Stored, body_hash, key_o
 use super::codec::{AcceptRecord, EventRecord, Record, Redelivery};
 use super::core::Core;
 use super::view::KeyEntry;
-use super::writer::{AcceptJob, now_us};
+use super::writer::AcceptJob;
 use super::{Accept, Accepted, NewEvent, Receipt, Refused, keys};
 use crate::words::event::EventRef;
 use crate::words::limits::{EVENTS_PER_REQUEST_MAX, RECORD_BYTES_MAX};
@@ -125,7 +125,7 @@ async fn write(
     new: BTreeMap<usize, Mine>,
     now: Millis,
 ) -> Result<BTreeMap<usize, Stored>, Refused> {
-    let record = record_of(accept, incoming, &new, now);
+    let record = record_of(accept, incoming, &new, now, core.machine.now_us());
     let draft = super::codec::draft_accept(&record);
     let places: Vec<(usize, Arc<Claim>)> = new.iter().map(|(at, mine)| (*at, mine.claim.clone())).collect();
     let job = Box::new(AcceptJob { draft, record, claims: new.into_values().collect() });
@@ -159,6 +159,7 @@ fn record_of(
     incoming: &[Incoming],
     new: &BTreeMap<usize, Mine>,
     now: Millis,
+    queued_us: u64,
 ) -> AcceptRecord {
     let is_new = |(at, _): &(usize, NewEvent)| new.contains_key(at);
     let event = |(at, event): (usize, NewEvent)| EventRecord {
@@ -173,7 +174,7 @@ fn record_of(
         source: accept.source,
         received_at: accept.received_at,
         clock: now,
-        queued_us: now_us(),
+        queued_us,
         signed_at: accept.signed_at,
         secret: accept.secret,
         expires: now.plus(accept.dedupe_window),

@@ -14,6 +14,7 @@ use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::{Blob, Index, Range};
 use super::journal::{Disk, RawRecord, Segments};
+use super::machine::Machine;
 use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
@@ -22,6 +23,7 @@ use crate::words::limits::RECORD_BYTES_MAX;
 pub(super) struct Core {
     pub options: Options,
     pub disk: Arc<dyn Disk>,
+    pub machine: Arc<dyn Machine>,
     pub journal_dir: PathBuf,
     pub segments: Arc<Segments>,
     pub index: Index,
@@ -37,8 +39,10 @@ pub(super) struct Core {
     pub opened_at: u64,
     /// One retention at a time.
     pub retaining: tokio::sync::Mutex<()>,
-    /// Last, so that it is let go of when everything above has let go of its files.
-    pub _lock: std::fs::File,
+    /// Whether long calls go to a thread of their own. A simulation has one thread for everything.
+    pub has_threads: bool,
+    /// Last, so that it is let go of when everything above has let go of its files. None in a simulation.
+    pub _lock: Option<std::fs::File>,
 }
 
 impl Core {
@@ -104,6 +108,25 @@ impl Core {
 
     fn damaged(&self, position: u64, why: &super::codec::Unreadable) -> Error {
         self.segments.damaged(position, &why.to_string())
+    }
+
+    /// Runs a call that may take long where it delays nobody.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        call: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if !self.has_threads {
+            return call(self);
+        }
+        let core = self.clone();
+        match tokio::task::spawn_blocking(move || call(&core)).await {
+            Ok(result) => result,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only where the runtime is shutting down.
+                Err(_) => Err(Error::Closing),
+            },
+        }
     }
 
     // === writing ===
@@ -226,6 +249,22 @@ impl Core {
         self.view.applied(generation);
         self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// One generation, without waiting. False: the index has everything.
+    #[cfg(test)]
+    pub(super) fn index_step(&self) -> Result<bool, Error> {
+        self.filter.begin();
+        let is_filling = self.filter.step(&self.index)?;
+        match self.view.next_now() {
+            Some(generation) => self.index_generation(&generation).map(|()| true),
+            None => Ok(is_filling),
+        }
+    }
+
+    /// Until the index has come to a position.
+    pub(super) async fn wait_applied(&self, position: u64) -> Result<(), Error> {
+        if self.view.wait_applied(position).await { Ok(()) } else { Err(self.stopped_error()) }
     }
 
     pub(super) fn stop_indexer(&self) {

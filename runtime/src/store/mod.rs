@@ -6,7 +6,8 @@
 //! new, and hands the record (`codec`) to the `writer`, which puts batches into the `journal` and syncs them. What
 //! a record changes is staged (`stage`, `rows`, `shelf`), becomes visible in the `view` once it is durable, and goes
 //! to the index behind everybody's back. `deliveries` is what lanes ask, `history` what people ask, `retention`
-//! what is thrown away, `open` how it all starts.
+//! what is thrown away, `open` how it all starts. `journal::Disk`, `machine` and `index::tree` are the seams to the
+//! world: a simulation stands behind all three.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ mod index;
 pub mod journal;
 mod keys;
 pub mod ledger;
+pub mod machine;
 mod open;
 mod retention;
 mod rows;

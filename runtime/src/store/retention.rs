@@ -35,12 +35,7 @@ pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Er
     purge_shelves(core, now).await?;
     for (oldest, next) in doomed(core, wall, now)? {
         // Keys are asked of the index alone: it must have everything that the segment says.
-        let (reader, end) = (core.clone(), next.header.base);
-        blocking(move || match reader.view.wait_applied(end) {
-            true => Ok(()),
-            false => Err(reader.stopped_error()),
-        })
-        .await?;
+        core.wait_applied(next.header.base).await?;
         match check(core, &oldest, next.header.base).await {
             // It stays, and with it those behind it: the chain of segments has no gaps.
             Err(damage @ Error::Damaged { .. }) => {
@@ -111,10 +106,10 @@ fn last_written(core: &Core, next: &Segment) -> Result<Millis, Error> {
 
 /// Reads a segment whole before anything of it is copied: half of it copied at every retention would fill the disk.
 async fn check(core: &Arc<Core>, segment: &Segment, end: u64) -> Result<(), Error> {
-    let (core, mut position) = (core.clone(), segment.header.base);
-    blocking(move || {
+    let mut position = segment.header.base;
+    core.blocking(move |core| {
         while position < end {
-            position = read(&core, position)?.1;
+            position = read(core, position)?.1;
         }
         Ok(())
     })
@@ -126,8 +121,7 @@ async fn empty(core: &Arc<Core>, segment: &Segment, end: u64, now: Millis) -> Re
     let mut dropped = 0;
     let mut position = segment.header.base;
     while position < end {
-        let reader = core.clone();
-        let (records, next) = blocking(move || read(&reader, position)).await?;
+        let (records, next) = core.blocking(move |core| read(core, position)).await?;
         for chunk in records.chunks(RETAIN_CHUNK_RECORDS) {
             let chunk = chunk.to_vec();
             dropped += core.change(move |batch| sort_out(batch, chunk, now)).await?;
@@ -412,9 +406,8 @@ fn keep_shelf_value(batch: &mut Batch, at: u64, shelf: &ShelfRecord, now: Millis
 async fn purge_shelves(core: &Arc<Core>, now: Millis) -> Result<(), Error> {
     let mut range = Some(prefixed(&keys::shelves()));
     while let Some((from, to)) = range.take() {
-        let reader = core.clone();
         let bounds = (from, to.clone());
-        let (expired, last) = blocking(move || expired_in(&reader, bounds, now)).await?;
+        let (expired, last) = core.blocking(move |core| expired_in(core, bounds, now)).await?;
         range = last.map(|last| (Bound::Excluded(last), to));
         if expired.is_empty() {
             continue;
@@ -468,12 +461,10 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         batch.append(&Record::Mark(Mark::First { sequence }), 0).map(drop)
     })
     .await?;
-    let (core, segment, base) = (core.clone(), segment.clone(), next.header.base);
-    blocking(move || {
-        // An index that was still in this segment could not go on from it.
-        if !core.view.wait_applied(base) {
-            return Err(core.stopped_error());
-        }
+    // An index that was still in this segment could not go on from it.
+    core.wait_applied(next.header.base).await?;
+    let segment = segment.clone();
+    core.blocking(move |core| {
         core.index.flush()?;
         let cannot = |source| Error::Io { what: "cannot delete", path: segment.path.clone(), source };
         let bytes = segment.file.length().map_err(cannot)?;
@@ -483,17 +474,4 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         Ok(bytes)
     })
     .await
-}
-
-pub(super) async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(result) => result,
-        Err(ended) => match ended.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only where the runtime is shutting down.
-            Err(_) => Err(Error::Closing),
-        },
-    }
 }

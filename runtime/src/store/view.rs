@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::Error;
 use super::claims::{Claim, Hash, Stored};
 use super::index::{Blob, Index, Range};
@@ -67,6 +69,8 @@ pub(super) struct Generation {
 pub(super) struct View {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// The same for whoever waits on the runtime: the index came further, or stops.
+    moved: Notify,
 }
 
 #[derive(Default)]
@@ -178,17 +182,23 @@ impl View {
             }
         }
         drop(inner);
-        self.changed.notify_all();
+        self.moved.notify_waiters();
     }
 
-    /// Blocks until the index has come to `position`. False: it stopped before.
-    pub(super) fn wait_applied(&self, position: u64) -> bool {
-        let inner = self.lock();
-        let inner = self
-            .changed
-            .wait_while(inner, |inner| inner.applied < position && !inner.stopping)
-            .unwrap_or_else(PoisonError::into_inner);
-        inner.applied >= position
+    /// Until the index has come to `position`. False: it stopped before.
+    pub(super) async fn wait_applied(&self, position: u64) -> bool {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            let (applied, stopping) = {
+                let inner = self.lock();
+                (inner.applied, inner.stopping)
+            };
+            if applied >= position || stopping {
+                return applied >= position;
+            }
+            moved.await;
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -198,6 +208,7 @@ impl View {
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.changed.notify_all();
+        self.moved.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -289,7 +289,9 @@ async fn an_index_that_cannot_answer_is_a_refusal_and_never_new() {
     ledger.close().await.unwrap();
     drop(ledger);
     let key = keys::claim(&key_of("sendpilot", "evt_1"));
-    Index::open(&dir.path().join("index")).unwrap().put_raw(&key, b"not an entry");
+    Index::open(&super::super::index::on_sled::Folder(dir.path().join("index")))
+        .unwrap()
+        .put_raw(&key, b"not an entry");
     let ledger = open(dir.path());
     assert!(matches!(ledger.accept(for_crm("evt_1")).await, Err(Refused::Failed(_))));
     accept_one(&ledger, for_crm("evt_2")).await;

@@ -1,0 +1,34 @@
+//! Tree: the sorted map under the index, behind a seam: sled in the daemon, a map in memory in the simulation.
+
+use std::ops::Bound;
+
+use crate::store::Error;
+
+/// A key or a value: short ones lie inside, longer ones are shared, so that a clone costs little.
+pub type Blob = sled::IVec;
+pub type Range = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// Where an index lives, between the processes that open it.
+pub trait Home: Send + Sync + 'static {
+    fn is_there(&self) -> bool;
+    /// # Errors
+    /// `Index`
+    fn open(&self) -> Result<Box<dyn Tree>, Error>;
+    /// Makes room for an empty one. What was there is kept once, for whoever wants to know what was wrong with it.
+    fn set_aside(&self) -> Result<(), Error>;
+}
+
+/// # Errors
+/// `Index` of every method: what lies in it cannot be told, which never means that it is not there.
+pub trait Tree: Send + Sync + 'static {
+    fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error>;
+    /// Up to `max` entries from one end of a range.
+    fn page(&self, range: Range, reverse: bool, max: usize) -> Result<Vec<(Blob, Blob)>, Error>;
+    /// All or nothing.
+    fn apply(&self, ops: &mut dyn Iterator<Item = (Blob, Option<Blob>)>) -> Result<(), Error>;
+    /// What was applied survives this process.
+    fn flush(&self) -> Result<(), Error>;
+    /// What was applied survives power loss.
+    fn sync(&self) -> Result<(), Error>;
+    fn size_on_disk(&self) -> u64;
+}
