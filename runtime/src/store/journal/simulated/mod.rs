@@ -120,12 +120,17 @@ impl Simulated {
 
     /// The end comes in the middle of the call that changes something after `calls` others: from there on, every
     /// call fails, and `lose_power` or `end_process` says what it was.
-    pub fn die_after(&self, calls: u64) {
-        self.lock().dies_in = Some(calls);
+    pub fn die_after(&self, calls: Option<u64>) {
+        self.lock().dies_in = calls;
     }
 
     pub fn is_dead(&self) -> bool {
         self.lock().dead
+    }
+
+    /// Whether it has less room than it could have.
+    pub fn is_tight(&self) -> bool {
+        self.lock().room.is_some()
     }
 
     /// Files may grow by this much together, and then the disk is full.

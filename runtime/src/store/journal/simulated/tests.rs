@@ -178,7 +178,7 @@ fn the_end_comes_in_the_middle_of_a_call_and_nothing_works_behind_it() {
         .map(|seed| {
             let disk = Simulated::new(seed);
             let file = disk.create(&path("a")).unwrap();
-            disk.die_after(1);
+            disk.die_after(Some(1));
             file.write_at(b"one", 0).unwrap();
             assert!(!disk.is_dead());
             assert!(file.write_at(b"four", 3).is_err() && disk.is_dead());
