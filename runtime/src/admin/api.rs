@@ -82,7 +82,11 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     match admin.unready() {
-        None => "ready\n".into_response(),
+        // Senders are safe, and whoever looks should know.
+        None => match admin.warning() {
+            None => "ready\n".into_response(),
+            Some(warning) => format!("ready\nwarning: {warning}\n").into_response(),
+        },
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }

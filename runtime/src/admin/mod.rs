@@ -139,6 +139,12 @@ impl Admin {
         if self.draining.load(Ordering::Acquire) {
             return Some("draining: the daemon is stopping and takes no new events".to_owned());
         }
-        self.ledger.refusing().map(|refused| refused.to_string())
+        self.ledger.refusing().map(|refused| refused.to_string()).or_else(|| self.intake.blocked())
+    }
+
+    /// What an operator should see to although senders may expect a 2xx.
+    fn warning(&self) -> Option<String> {
+        let damage = self.ledger.damage()?;
+        Some(format!("an old segment stays, and the disk fills behind it: {damage}"))
     }
 }

@@ -816,8 +816,12 @@ impl<'a> In<'a> {
         In { whole, at: 0 }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.at == self.whole.len()
+    }
+
     pub(super) fn end(&self) -> Result<(), Unreadable> {
-        if self.at == self.whole.len() { Ok(()) } else { Err(Unreadable("it is longer than its parts")) }
+        if self.is_empty() { Ok(()) } else { Err(Unreadable("it is longer than its parts")) }
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Unreadable> {

@@ -10,14 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::claims::Claims;
 use super::codec::{Kind, Record};
-use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::{Blob, Index, Range};
 use super::journal::{Disk, RawRecord, Segments};
 use super::machine::Machine;
+use super::rows::Row;
 use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
+use crate::words::event::DeliveryId;
 use crate::words::limits::RECORD_BYTES_MAX;
 
 pub(super) struct Core {
@@ -29,7 +30,6 @@ pub(super) struct Core {
     pub index: Index,
     pub view: View,
     pub claims: Arc<Claims>,
-    pub filter: Filter,
     pub queue: Queue,
     pub health: Health,
     pub clock: Clock,
@@ -57,6 +57,21 @@ impl Core {
 
     pub(super) fn scan(&self, range: Range, reverse: bool) -> Scan<'_> {
         Scan::new(&self.view, &self.index, range, reverse)
+    }
+
+    /// The row of a delivery, ended or not.
+    pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
+        match self.get(&keys::delivery(id))? {
+            Some(value) => Row::decode(&value).map(Some),
+            None if self.is_kept(id.event.position)? => self.index.ended(id),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether retention left a record where it is, or copied it.
+    pub(super) fn is_kept(&self, position: u64) -> Result<bool, Error> {
+        let gone = self.health.gone.load(Ordering::Relaxed);
+        Ok(position >= gone || self.get(&keys::moved(position))?.is_some())
     }
 
     /// A record under the position that it had first, wherever it lies now. None: dropped.
@@ -194,6 +209,11 @@ impl Core {
         if let Some(live) = changes.ops.get(keys::LIVE).and_then(|op| op.value.as_ref()) {
             self.health.live_bytes.store(keys::number_in(live, 0).unwrap_or(0), Ordering::Relaxed);
         }
+        if let Some(gone) = changes.ops.get(keys::GONE).and_then(|op| op.value.as_ref()) {
+            self.health.gone.store(keys::number_in(gone, 0).unwrap_or(0), Ordering::Relaxed);
+        }
+        // First the past, then the view: a row that leaves the one is in the other.
+        self.index.note_ended(changes.ended.iter().map(|(id, row)| (id.clone(), row.clone())));
         self.view.commit(changes, reached);
         self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
     }
@@ -220,30 +240,35 @@ impl Core {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the thread of the index panicked".to_owned(),
         };
+        // What made it fail would make it fail again: the next start builds it anew.
+        self.index.disown();
         self.health.fail(failed);
         self.view.stop();
     }
 
     fn index_all(&self) -> Result<(), Error> {
         loop {
-            self.filter.begin();
-            // While the filter is filled, generations go between its steps.
-            let is_filling = self.filter.step(&self.index)?;
-            let next = if is_filling { self.view.next_full() } else { self.view.next() };
+            // What is done behind everybody's back goes between the generations.
+            let is_busy = self.tidy_index()?;
+            let next = if is_busy { self.view.next_full() } else { self.view.next() };
             match next {
                 Some(generation) => self.index_generation(&generation)?,
-                None if is_filling && !self.view.is_stopping() => {}
+                None if is_busy && !self.view.is_stopping() => {}
                 None => return Ok(()),
             }
         }
     }
 
+    /// One bounded step. False: there is nothing to do.
+    fn tidy_index(&self) -> Result<bool, Error> {
+        self.index.tidy(self.clock.seen().1, self.segments.base())
+    }
+
     pub(super) fn index_generation(&self, generation: &Generation) -> Result<(), Error> {
         generation.write_to(&self.index)?;
         for put in &generation.keys {
-            self.filter.insert(&put.key);
             if let Some(claim) = &put.claim {
-                self.claims.release(&put.key, claim);
+                self.claims.release(&put.entry.hash, claim);
             }
         }
         self.view.applied(generation);
@@ -254,11 +279,9 @@ impl Core {
     /// One generation, without waiting. False: the index has everything.
     #[cfg(test)]
     pub(super) fn index_step(&self) -> Result<bool, Error> {
-        self.filter.begin();
-        let is_filling = self.filter.step(&self.index)?;
         match self.view.next_now() {
             Some(generation) => self.index_generation(&generation).map(|()| true),
-            None => Ok(is_filling),
+            None => self.tidy_index(),
         }
     }
 

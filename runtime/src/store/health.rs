@@ -26,6 +26,8 @@ pub(super) struct Health {
     free_bytes: AtomicU64,
     checked: Mutex<Option<Duration>>,
     pub live_bytes: AtomicU64,
+    /// See `keys::GONE`.
+    pub gone: AtomicU64,
     pub lag: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_us: AtomicU64,
@@ -52,6 +54,7 @@ impl Health {
             free_bytes: AtomicU64::new(u64::MAX),
             checked: Mutex::new(None),
             live_bytes: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
             lag: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             sync_us: AtomicU64::new(0),
@@ -65,7 +68,8 @@ impl Health {
         if self.failed.set(why).is_ok() {
             tracing::error!(
                 why = self.failed(),
-                "the store failed and takes nothing until it is opened again"
+                "the store failed and takes nothing more; see `df` and `dmesg`, and once the disk is well restart the \
+                 daemon, which recovers the journal: `systemctl restart longshore`"
             );
         }
     }

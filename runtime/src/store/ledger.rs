@@ -86,7 +86,17 @@ impl Ledger {
         self.core().health.refusing()
     }
 
+    /// An old segment that does not read, in words: senders are safe, and the operator should see to it. Cheap.
+    pub fn damage(&self) -> Option<&str> {
+        self.core().health.damage()
+    }
+
     // === lanes ===
+
+    /// The time by which things grow old, whatever the wall clock says: it never goes back, and goes on over restarts.
+    pub fn clock(&self, wall: Millis) -> Millis {
+        self.core().clock.expiry(wall)
+    }
 
     /// Newly durable open deliveries, in order of acceptance, bounded: one that finds the channel full is
     /// not lost, it waits in the index, where `due` finds it. Also those that the operator retried, or that were

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use super::claims::Claims;
 use super::codec::{KIND_MAX, Kind, Mark, Record};
 use super::core::Core;
-use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::on_sled::Folder;
 use super::index::{Home, Index, Progress};
@@ -103,6 +102,8 @@ fn build(
     let health = Health::new(disk.clone(), machine.clone(), options.path.clone(), options.retain_bytes);
     let live = index.number(keys::LIVE)?.unwrap_or(0);
     health.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
+    let gone = index.number(keys::GONE)?.unwrap_or(0);
+    health.gone.store(gone, std::sync::atomic::Ordering::Relaxed);
     let core = Arc::new(Core {
         options,
         disk,
@@ -112,7 +113,6 @@ fn build(
         index,
         view,
         claims: Claims::new(),
-        filter: Filter::default(),
         queue: Queue::default(),
         health,
         clock,
@@ -331,7 +331,7 @@ fn start_of(index: &Index, segments: &Segments) -> Result<Reached, Error> {
 /// Reads what the index has not seen.
 fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<(), Error> {
     let mut hot = Hot::default();
-    let mut position = from;
+    let (mut position, base) = (from, segments.base());
     while let Some((header, records)) = segments.batch(position)? {
         let mut stage = Stage::new(view, index, &mut hot);
         for raw in &records {
@@ -344,10 +344,12 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
             apply(&mut stage, raw.position, bytes, &record)?;
         }
         let (changes, _) = stage.finish(records.len());
+        index.note_ended(changes.ended.iter().map(|(id, row)| (id.clone(), row.clone())));
         view.commit(changes, Some(reached(&header)));
         while let Some(generation) = view.next_full() {
             generation.write_to(index)?;
             view.applied(&generation);
+            index.tidy_if_behind(base)?;
         }
         position = header.end();
     }

@@ -8,18 +8,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::claims::key_of;
-use super::codec::{
-    AcceptRecord, CopyRecord, HoldRecord, KeyCopy, KeyDrop, Mark, Record, ShelfChange, ShelfRecord,
-};
+use super::codec::{AcceptRecord, CopyRecord, HoldRecord, KeyCopy, Mark, Record, ShelfChange, ShelfRecord};
 use super::codec::{Kind, SettleRecord, StateCopy};
 use super::core::Core;
 use super::deliveries::change_all;
+use super::index::prefixed;
 use super::journal::RawRecord;
 use super::journal::segments::Segment;
-use super::rows::Row;
 use super::shelf::{Entry, set_entry};
 use super::stage::{events_at, read_secrets};
-use super::view::{KeyEntry, prefixed};
 use super::writer::Batch;
 use super::{Error, Retained, Status, history, keys};
 use crate::words::event::{DeliveryId, Name};
@@ -188,7 +185,6 @@ fn read(core: &Core, position: u64) -> Result<(Vec<Candidate>, u64), Error> {
 #[derive(Default)]
 struct Verdicts {
     positions: Vec<u64>,
-    key_drops: Vec<KeyDrop>,
     key_copies: Vec<KeyCopy>,
     events: u64,
 }
@@ -221,9 +217,7 @@ fn sort_out(batch: &mut Batch, chunk: Vec<Candidate>, now: Millis) -> Result<u64
                 }
             }
             Record::Copy(CopyRecord::Keys(copies)) => {
-                for copy in copies {
-                    sort_key(batch, &mut verdicts, *copy, now)?;
-                }
+                verdicts.key_copies.extend(copies.iter().filter(|copy| now < copy.expires));
             }
             // Counts of redeliveries are in the index and travel with their event; marks have done their work.
             Record::Copy(_) | Record::Redelivery(_) | Record::Mark(_) => {}
@@ -243,8 +237,8 @@ impl Verdicts {
         if !self.key_copies.is_empty() {
             batch.append(&Record::Copy(CopyRecord::Keys(self.key_copies)), 0)?;
         }
-        if !self.positions.is_empty() || !self.key_drops.is_empty() {
-            let mark = Mark::Dropped { positions: self.positions, keys: self.key_drops };
+        if !self.positions.is_empty() {
+            let mark = Mark::Dropped { positions: self.positions, keys: Vec::new() };
             batch.append(&Record::Mark(mark), 0)?;
         }
         Ok(self.events)
@@ -260,49 +254,36 @@ fn sort_accept(
     accept: &AcceptRecord,
     now: Millis,
 ) -> Result<(), Error> {
-    let entries = batch
-        .stage
-        .scan(prefixed(&keys::deliveries_at(candidate.position)))
-        .collect::<Result<Vec<_>, Error>>()?;
-    let mut rows = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
-        rows.push((keys::delivery_in(&key, 1)?, Row::decode(&value)?, value));
-    }
-    if rows.iter().any(|(_, row, _)| row.is_live()) {
-        let state = state_of(batch, candidate.position, accept, &rows)?;
+    let mut live = batch.stage.scan(prefixed(&keys::deliveries_at(candidate.position)));
+    if live.next().transpose()?.is_some() {
+        drop(live);
+        let state = state_of(batch, candidate.position, accept)?;
         return copy_whole(batch, candidate, state);
     }
+    drop(live);
     verdicts.positions.push(candidate.position);
     verdicts.events += accept.events.len() as u64;
     for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
         let key = key_of(accept.source.as_str(), &event.id);
         let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires: accept.expires };
-        sort_key(batch, verdicts, copy, now)?;
+        // A key in its window outlives its event. Where a later event has it, that one counts.
+        verdicts.key_copies.extend((now < copy.expires).then_some(copy));
     }
     Ok(())
 }
 
-type KnownRow = (DeliveryId, Row, super::index::Blob);
-
-fn state_of(
-    batch: &Batch,
-    position: u64,
-    accept: &AcceptRecord,
-    rows: &[KnownRow],
-) -> Result<Vec<StateCopy>, Error> {
+fn state_of(batch: &Batch, position: u64, accept: &AcceptRecord) -> Result<Vec<StateCopy>, Error> {
     let mut state = Vec::with_capacity(accept.events.len());
-    for (_, event) in accept.events.iter().zip(events_at(position)) {
-        let redeliveries = batch.stage.get(&keys::redeliveries(event))?.unwrap_or_default();
-        let of_event = rows.iter().filter(|(id, ..)| id.event == event);
-        let row = |(id, _, value): &KnownRow| {
-            let subscription: Name = id.subscription.clone();
-            (subscription, bytes::Bytes::copy_from_slice(value))
-        };
-        state.push(StateCopy {
-            ordinal: event.ordinal,
-            redeliveries: bytes::Bytes::copy_from_slice(&redeliveries),
-            rows: of_event.map(row).collect(),
-        });
+    for (event, event_ref) in accept.events.iter().zip(events_at(position)) {
+        let redeliveries = batch.stage.get(&keys::redeliveries(event_ref))?.unwrap_or_default();
+        let mut rows = Vec::with_capacity(event.deliveries.len());
+        for delivery in &event.deliveries {
+            let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
+            let row = batch.stage.row(&id)?.map(|row| bytes::Bytes::copy_from_slice(&row.encode()));
+            rows.extend(row.map(|row| (id.subscription, row)));
+        }
+        let redeliveries = bytes::Bytes::copy_from_slice(&redeliveries);
+        state.push(StateCopy { ordinal: event_ref.ordinal, redeliveries, rows });
     }
     Ok(state)
 }
@@ -327,8 +308,8 @@ fn sort_chained(
     delivery: &DeliveryId,
 ) -> Result<(), Error> {
     debug_assert_ne!(candidate.kind, Kind::Accept as u8);
-    let is_kept =
-        !verdicts.positions.contains(&delivery.event.position) && batch.stage.row(delivery)?.is_some();
+    // Its event lies before it: if it was kept, it has been copied by now.
+    let is_kept = batch.stage.get(&keys::moved(delivery.event.position))?.is_some();
     if is_kept {
         copy_whole(batch, candidate, Vec::new())
     } else {
@@ -337,21 +318,6 @@ fn sort_chained(
         }
         Ok(())
     }
-}
-
-/// A key in its window outlives its event.
-fn sort_key(batch: &Batch, verdicts: &mut Verdicts, copy: KeyCopy, now: Millis) -> Result<(), Error> {
-    let entry = batch.stage.index.get(&keys::claim(&copy.key))?;
-    let entry = entry.map(|value| KeyEntry::decode(&value)).transpose()?;
-    if entry.is_none_or(|entry| entry.stored.event != copy.event) {
-        return Ok(());
-    }
-    if now < copy.expires {
-        verdicts.key_copies.push(copy);
-    } else {
-        verdicts.key_drops.push(KeyDrop { key: copy.key, position: copy.event.position });
-    }
-    Ok(())
 }
 
 // === shelves ===

@@ -174,14 +174,21 @@ pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 pub const WRITER_QUEUE_MAX: usize = 4096;
 /// One record of the journal: a body at its cap, its headers, and room.
 pub const RECORD_BYTES_MAX: usize = GIB;
-/// Records that go to the index in one batch. sled lets nobody read while it applies one, so it stays small.
-pub const INDEX_BATCH_RECORDS_MAX: usize = 512;
-/// The index waits this long for more records: a delivery that ends meanwhile costs it one write, not five.
-pub const INDEX_PACE: Duration = Duration::from_millis(50);
-/// The filter before the index: room for this many idempotency keys at least (1.25 MiB) ...
-pub const FILTER_KEYS_MIN: usize = 1 << 20;
-/// ... at ten bits each: fewer than one new event in fifty has to ask the index when it is full.
+/// Records that go to the index in one batch ...
+pub const INDEX_BATCH_RECORDS_MAX: usize = 16_384;
+/// ... or changes of single keys, if there are as many before. sled lets nobody read while it applies a batch.
+pub const INDEX_BATCH_CHANGES_MAX: usize = 2048;
+/// The index waits this long for more records: a delivery that ends meanwhile costs it nothing.
+pub const INDEX_PACE: Duration = Duration::from_millis(200);
+/// The filters before the runs of idempotency keys: at ten bits a key, fewer than one new event in fifty has to ask
+/// the index for one of them.
 pub const FILTER_BITS_PER_KEY: usize = 10;
+/// Runs of idempotency keys of like size that are merged at once.
+pub const SEEN_MERGE_RUNS: usize = 4;
+/// Blocks that are read, written or removed in one step of merging.
+pub const SEEN_STEP_BLOCKS: usize = 64;
+/// Rows of deliveries that ended that make a table of the history: 2 MiB, and as much in memory before.
+pub const PAST_TABLE_ROWS: usize = 16_384;
 /// Events of one request.
 pub const EVENTS_PER_REQUEST_MAX: usize = 10_000;
 /// What sled may hold of its pages.
@@ -199,6 +206,8 @@ pub const HISTORY_PAGE_MAX: usize = 1000;
 pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Rows looked at for one page; a rarer filter goes on from `next`.
 pub const HISTORY_SCAN_MAX: usize = 20_000;
+/// Messages read from the journal for one page that is filtered by the text of an error.
+pub const HISTORY_MESSAGES_MAX: usize = 4000;
 /// Bytes read from the journal for one page.
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
 use super::tree::{Blob, Home, Range, Tree};
 use crate::store::Error;
 
@@ -24,6 +26,8 @@ struct State {
     /// Applied since, oldest first.
     batches: Vec<Changes>,
     now: Map,
+    /// A file is there when it was written: what names it comes later.
+    tables: BTreeMap<u64, Bytes>,
     failing: bool,
 }
 
@@ -48,13 +52,16 @@ impl Memory {
         *self.lock() = State::default();
     }
 
-    /// What is in it, to be put back later.
-    pub(crate) fn copy(&self) -> Option<BTreeMap<Blob, Blob>> {
-        self.lock().flushed.clone()
+    /// What is in its files, to be put back later.
+    pub(crate) fn copy(&self) -> Copy {
+        let state = self.lock();
+        Copy { flushed: state.flushed.clone(), tables: state.tables.clone() }
     }
 
-    pub(crate) fn put_back(&self, copy: Option<BTreeMap<Blob, Blob>>) {
-        *self.lock() = State { now: copy.clone().unwrap_or_default(), flushed: copy, ..State::default() };
+    pub(crate) fn put_back(&self, copy: Copy) {
+        let Copy { flushed, tables } = copy;
+        *self.lock() =
+            State { now: flushed.clone().unwrap_or_default(), flushed, tables, ..State::default() };
     }
 
     /// From now on every call of it fails, or none does.
@@ -70,6 +77,13 @@ impl Memory {
         let state = self.lock();
         if state.failing { Err(Error::Index("the test made it fail".into())) } else { Ok(state) }
     }
+}
+
+/// An older state of a home.
+#[derive(Clone, Default)]
+pub(crate) struct Copy {
+    flushed: Option<Map>,
+    tables: BTreeMap<u64, Bytes>,
 }
 
 fn change(map: &mut Map, changes: Changes) {
@@ -130,6 +144,37 @@ impl Tree for Memory {
 
     fn size_on_disk(&self) -> u64 {
         self.lock().now.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    }
+
+    fn put_table(&self, number: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.working()?.tables.insert(number, Bytes::copy_from_slice(bytes));
+        Ok(())
+    }
+
+    fn read_table(&self, number: u64, offset: u64, len: usize) -> Result<Bytes, Error> {
+        let table = self.table(number)?;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(table.len());
+        Ok(table.slice(from..from.saturating_add(len).min(table.len())))
+    }
+
+    fn table_bytes(&self, number: u64) -> Result<u64, Error> {
+        Ok(self.table(number)?.len() as u64)
+    }
+
+    fn remove_table(&self, number: u64) -> Result<(), Error> {
+        self.working()?.tables.remove(&number);
+        Ok(())
+    }
+
+    fn tables(&self) -> Result<Vec<u64>, Error> {
+        Ok(self.working()?.tables.keys().copied().collect())
+    }
+}
+
+impl Memory {
+    fn table(&self, number: u64) -> Result<Bytes, Error> {
+        let table = self.working()?.tables.get(&number).cloned();
+        table.ok_or_else(|| Error::Index(format!("there is no table {number}")))
     }
 }
 

@@ -3,21 +3,41 @@
 //! It holds small values only, says itself how far it has come, and is believed only where a lie would have been
 //! noticed. `tree` is the seam to the map that carries it, `on_sled` the map that the daemon has.
 
-use super::{Error, keys};
+use std::ops::Bound;
+
+use super::claims::Hash;
+use super::rows::Row;
+use super::{DeliveryFilter, Error, keys};
+use crate::words::event::DeliveryId;
 use crate::words::limits::INDEX_VALUE_BYTES_MAX;
+use crate::words::time::Millis;
+use past::Past;
+use seen::Seen;
 
 #[cfg(test)]
 pub(super) mod in_memory;
 pub(super) mod on_sled;
+mod past;
+mod seen;
 pub(super) mod tree;
 
+pub(super) use past::{Ended, Walk};
+pub(super) use seen::KeyEntry;
 pub(super) use tree::{Blob, Home, Range};
 
+/// Everything that begins with `prefix`.
+pub(super) fn prefixed(prefix: &[u8]) -> Range {
+    let end = keys::after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+    (Bound::Included(prefix.to_vec()), end)
+}
+
 /// Raised when the layout of `keys` or of a value changes: an index of another number is rebuilt.
-const SCHEMA: u64 = 2;
+const SCHEMA: u64 = 3;
 
 pub(super) struct Index {
     tree: Box<dyn tree::Tree>,
+    seen: Seen,
+    past: Past,
 }
 
 /// How far the index has come, as it says itself.
@@ -35,7 +55,10 @@ pub(super) struct Progress {
 
 impl Index {
     pub(super) fn open(home: &dyn Home) -> Result<Index, Error> {
-        Ok(Index { tree: home.open()? })
+        let tree = home.open()?;
+        let seen = Seen::open(&*tree)?;
+        let past = Past::open(&*tree)?;
+        Ok(Index { tree, seen, past })
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Blob>, Error> {
@@ -51,8 +74,12 @@ impl Index {
     pub(super) fn apply(
         &self,
         ops: impl Iterator<Item = (Blob, Option<Blob>)>,
+        keys: Vec<KeyEntry>,
+        ended: &[Ended],
         progress: (u64, u64, u64),
     ) -> Result<(), Error> {
+        let mut run = self.seen.written(keys);
+        let blocks = run.as_mut().map(|run| std::mem::take(&mut run.ops)).unwrap_or_default();
         let (position, last_batch, written_at) = progress;
         let progress = [
             (Blob::from(keys::POSITION), Some(Blob::from(&position.to_be_bytes()))),
@@ -61,11 +88,51 @@ impl Index {
                 Some(Blob::from([last_batch.to_be_bytes(), written_at.to_be_bytes()].concat())),
             ),
         ];
-        let checked = ops.inspect(|(_, value)| {
+        let checked = ops.chain(blocks).chain(self.past.written(ended)).inspect(|(_, value)| {
             let len = value.as_ref().map_or(0, |value| value.len());
             assert!(len <= INDEX_VALUE_BYTES_MAX, "a value of the index is too large");
         });
-        self.tree.apply(&mut checked.chain(progress))
+        self.tree.apply(&mut checked.chain(progress))?;
+        run.into_iter().for_each(|run| self.seen.add(run));
+        self.past.applied(ended);
+        Ok(())
+    }
+
+    /// What is known of an idempotency key, in its window or not.
+    pub(super) fn seen(&self, hash: &Hash) -> Result<Option<KeyEntry>, Error> {
+        self.seen.find(&*self.tree, hash)
+    }
+
+    /// One bounded step of what is to be done behind everybody's back. False: there is nothing.
+    pub(super) fn tidy(&self, now: Millis, base: u64) -> Result<bool, Error> {
+        Ok(self.past.step(&*self.tree, base)? || self.seen.step(&*self.tree, now, base)?)
+    }
+
+    /// The same, as often as it must be where new runs come one after the other.
+    pub(super) fn tidy_if_behind(&self, base: u64) -> Result<(), Error> {
+        while (self.seen.is_behind() || self.past.is_behind()) && self.tidy(Millis(0), base)? {}
+        Ok(())
+    }
+
+    // === deliveries that ended ===
+
+    /// From here on everybody sees these; they are in the index when their generation is.
+    pub(super) fn note_ended(&self, ended: impl Iterator<Item = Ended>) {
+        self.past.note(ended);
+    }
+
+    /// The row of a delivery that ended, as it ended last.
+    pub(super) fn ended(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
+        self.past.find(&*self.tree, id)
+    }
+
+    /// Rows of deliveries that ended, from the newest delivery before `below` on; see `past`.
+    pub(super) fn walk_ended<'a>(
+        &'a self,
+        filter: &'a DeliveryFilter,
+        below: Option<&DeliveryId>,
+    ) -> Walk<'a> {
+        self.past.walk(&*self.tree, filter, below)
     }
 
     /// None where it was made by another version, or is empty.
@@ -106,6 +173,12 @@ impl Index {
     /// What was applied survives this process.
     pub(super) fn flush(&self) -> Result<(), Error> {
         self.tree.flush()
+    }
+
+    /// The next start shall not believe it. Where not even that can be written, that start finds out by itself.
+    pub(super) fn disown(&self) {
+        let _ = self.tree.apply(&mut std::iter::once((Blob::from(keys::SCHEMA), None)));
+        let _ = self.tree.flush();
     }
 
     /// What no code of ours would write.

@@ -1,6 +1,9 @@
-//! Tree: the sorted map under the index, behind a seam: sled in the daemon, a map in memory in the simulation.
+//! Tree: the sorted map under the index, and the tables beside it, behind a seam: sled and files in the daemon, maps
+//! in memory in the simulation.
 
 use std::ops::Bound;
+
+use bytes::Bytes;
 
 use crate::store::Error;
 
@@ -31,4 +34,14 @@ pub trait Tree: Send + Sync + 'static {
     /// What was applied survives power loss.
     fn sync(&self) -> Result<(), Error>;
     fn size_on_disk(&self) -> u64;
+
+    /// Writes a table beside the tree, whole, so that it survives whatever the tree survives.
+    fn put_table(&self, number: u64, bytes: &[u8]) -> Result<(), Error>;
+    /// Fewer bytes than asked for mean its end.
+    fn read_table(&self, number: u64, offset: u64, len: usize) -> Result<Bytes, Error>;
+    /// How many it has.
+    fn table_bytes(&self, number: u64) -> Result<u64, Error>;
+    fn remove_table(&self, number: u64) -> Result<(), Error>;
+    /// All that there are, in no order.
+    fn tables(&self) -> Result<Vec<u64>, Error>;
 }
