@@ -24,6 +24,7 @@ mod records;
 mod recovery;
 mod retention;
 mod shelf;
+mod simulation;
 mod steps;
 
 pub(super) const NOW: Millis = Millis(1_790_000_000_000);
