@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::Refused;
 use super::journal::Disk;
 use crate::words::limits::{
-    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX,
-    LIVE_SHARE_MAX_PERCENT,
+    ATTEMPT_RESERVE_BYTES, DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX,
+    INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
 };
 use crate::words::time::Millis;
 
@@ -103,6 +103,18 @@ impl Health {
         }
         let records = usize::try_from(self.lag.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         (records >= INDEX_LAG_RECORDS_MAX).then_some(Refused::IndexLag { records })
+    }
+
+    /// Attempts go on where accepts do not: the reserve is theirs, down to what one of them needs to end.
+    pub(super) fn may_begin(&self) -> Result<(), Refused> {
+        if let Some(stopped) = self.stopped() {
+            return Err(stopped);
+        }
+        let free_bytes = self.free_bytes();
+        if free_bytes < ATTEMPT_RESERVE_BYTES {
+            return Err(Refused::DiskFull { free_bytes, reserve_bytes: ATTEMPT_RESERVE_BYTES });
+        }
+        Ok(())
     }
 
     /// At most `DISK_CHECK_EVERY` old. Only one caller asks; the others take what is known.

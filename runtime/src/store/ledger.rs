@@ -90,6 +90,15 @@ impl Ledger {
 
     // === lanes ===
 
+    /// Whether an attempt may begin: the store writes, and its settle would fit on the disk. Cheap; asked before
+    /// each lease.
+    ///
+    /// # Errors
+    /// Why not. What is open waits and loses nothing.
+    pub fn may_begin(&self) -> Result<(), Refused> {
+        self.core().health.may_begin()
+    }
+
     /// Newly durable open deliveries, in order of acceptance, bounded: one that finds the channel full is
     /// not lost, it waits in the index, where `due` finds it. Also those that the operator retried, or that were
     /// resumed. One receiver; a second call replaces it.
