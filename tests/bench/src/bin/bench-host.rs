@@ -42,13 +42,15 @@ fn main() {
 async fn measure(args: Args) -> serde_json::Value {
     let handler = handler(&args.plugin);
     let bare = bare::Bare::new(&args.plugin);
+    let event = event();
+    let shelf: Arc<dyn Shelf> = Arc::new(EmptyShelf);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     // In turns, so that a noisy neighbour is unfair to both.
     for _ in 0..args.rounds {
         if args.only != Some(Side::Bare) {
             let started = Cpu::now();
             for _ in 0..args.calls {
-                let called = handler.call(event(), Arc::new(EmptyShelf), Wire::Dry(Vec::new())).await;
+                let called = handler.call(event.clone(), Arc::clone(&shelf), Wire::Dry(Vec::new())).await;
                 let outcome = called.outcome;
                 assert!(matches!(outcome, longshore::words::attempt::Outcome::Done { .. }), "{outcome:?}");
             }
@@ -150,8 +152,11 @@ impl Shelf for EmptyShelf {
 /// What wasmtime costs when nobody adds anything.
 mod bare {
     use super::*;
+    use longshore::words::limits;
     use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
-    use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store};
+    use wasmtime::{
+        Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
+    };
     use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
     mod bindings {
@@ -225,7 +230,14 @@ mod bare {
             let mut pool = PoolingAllocationConfig::new();
             pool.total_component_instances(64).total_stacks(64).total_memories(128).total_tables(256);
             pool.total_core_instances(4096).max_memory_size(1 << 30);
-            pool.linear_memory_keep_resident(64 << 10).table_keep_resident(16 << 10);
+            // The host's own settings, so that what is compared is what the host adds.
+            pool.max_unused_warm_slots(64).table_keep_resident(limits::GUEST_TABLE_KEPT_BYTES);
+            match PoolingAllocationConfig::is_pagemap_scan_available() {
+                true => pool
+                    .pagemap_scan(Enabled::Yes)
+                    .linear_memory_keep_resident(limits::GUEST_MEMORY_KEPT_BYTES),
+                false => pool.linear_memory_keep_resident(limits::GUEST_MEMORY_KEPT_BLINDLY_BYTES),
+            };
             let mut config = Config::new();
             config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
             let engine = Engine::new(&config).expect("the pool fits");
