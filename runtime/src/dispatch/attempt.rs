@@ -55,7 +55,10 @@ pub enum Ended {
 /// Lease, call, settle.
 pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> Ended {
     let number = delivery.attempts + delivery.begun_without_end + 1;
-    let span = info_span!("lease", delivery = %delivery.id, handler = %delivery.handler, attempt = number);
+    let id = delivery.id.to_string();
+    // As text: a span writes that down without another copy of it.
+    let (shown, handler) = (id.as_str(), delivery.handler.as_str());
+    let span = info_span!("lease", delivery = shown, handler, attempt = number);
     async {
         if delivery.begun_without_end >= limits::POISON_BEGUN_MAX {
             let reason = format!(
@@ -64,7 +67,7 @@ pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> Ended {
             );
             return park(lane, delivery, &reason).await;
         }
-        match attempt(lane, delivery, number).await {
+        match attempt(lane, delivery, shown, number).await {
             Ok(ended) => ended,
             Err(error) => not_written(lane, delivery, error).await,
         }
@@ -73,7 +76,12 @@ pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> Ended {
     .await
 }
 
-async fn attempt(lane: &Context, delivery: &OpenDelivery, number: u32) -> Result<Ended, store::Error> {
+async fn attempt(
+    lane: &Context,
+    delivery: &OpenDelivery,
+    id: &str,
+    number: u32,
+) -> Result<Ended, store::Error> {
     let ledger = &lane.shared.ledger;
     let mut event = Some(ledger.event(delivery.id.event).await?);
     ledger.begin(&delivery.id, number, lane.handler.plugin().digest(), Millis::now()).await?;
@@ -86,7 +94,7 @@ async fn attempt(lane: &Context, delivery: &OpenDelivery, number: u32) -> Result
             Some(event) => event,
             None => ledger.event(delivery.id.event).await?,
         };
-        let called = call(lane, delivery, event, number).await;
+        let called = call(lane, as_guest_event(delivery, id, event, number)).await;
         match settle(lane, delivery, number, started_at, called).await? {
             Some(ended) => return Ok(ended),
             None => debug!(run, "another delivery changed what this attempt had read; running again"),
@@ -114,8 +122,7 @@ enum Turn<'a> {
 }
 
 /// One call of the handler, given up where the drain is over; what it did until then is in its record.
-async fn call(lane: &Context, delivery: &OpenDelivery, event: StoredEvent, number: u32) -> Called {
-    let event = as_guest_event(delivery, event, number);
+async fn call(lane: &Context, event: host::Event) -> Called {
     let given_up = lane.shared.abort.cancelled();
     let call = lane.handler.call_until(event, lane.shelf.clone(), Wire::Live, given_up);
     call.instrument(debug_span!("call")).await
@@ -301,7 +308,7 @@ async fn not_written(lane: &Context, delivery: &OpenDelivery, error: store::Erro
     }
 }
 
-fn as_guest_event(delivery: &OpenDelivery, event: StoredEvent, number: u32) -> host::Event {
+fn as_guest_event(delivery: &OpenDelivery, id: &str, event: StoredEvent, number: u32) -> host::Event {
     let mut attributes = vec![("subscription".to_owned(), delivery.id.subscription.to_string())];
     if event.test {
         attributes.push(("test".to_owned(), "true".to_owned()));
@@ -313,7 +320,7 @@ fn as_guest_event(delivery: &OpenDelivery, event: StoredEvent, number: u32) -> h
         id: event.id,
         event_type: event.event_type,
         source: event.source.to_string(),
-        delivery_id: delivery.id.to_string(),
+        delivery_id: id.to_owned(),
         received_at: event.received_at,
         signed_at: event.signed_at,
         attempt: number,

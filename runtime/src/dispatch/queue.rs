@@ -32,6 +32,10 @@ impl Queue {
         if self.running.contains_key(&delivery.id) {
             return;
         }
+        if self.would_be_the_first_to_go(&delivery) {
+            self.overflow = true;
+            return;
+        }
         if let Some(old) = self.due.insert(delivery.id.clone(), delivery.due) {
             self.take(&(old, delivery.id.clone()));
         }
@@ -44,6 +48,14 @@ impl Queue {
             self.due.remove(&latest.1);
             self.overflow = true;
         }
+    }
+
+    /// Under a backlog each new delivery is later than all that wait here.
+    fn would_be_the_first_to_go(&self, delivery: &OpenDelivery) -> bool {
+        let is_full = self.waiting.len() >= self.capacity;
+        let last = self.waiting.last_key_value().filter(|_| is_full);
+        last.is_some_and(|((due, id), _)| (*due, id) < (delivery.due, &delivery.id))
+            && !self.due.contains_key(&delivery.id)
     }
 
     /// Takes the earliest delivery that is due. Suspects are passed over where `with_suspects` is false.
@@ -207,6 +219,8 @@ mod tests {
         assert!(queue.has_suspects());
         queue.put(delivery(3, 1, 0));
         assert!(!queue.has_suspects(), "the queue was full, and it was the latest");
+        queue.put(delivery(5, 9, 1));
+        assert!(!queue.has_suspects(), "it was too late for a full queue");
         queue.put(delivery(4, 0, 1));
         assert_eq!(queue.lease(Millis(9), Instant::now(), true).unwrap().id.event.position, 4);
         assert!(!queue.has_suspects(), "it runs");

@@ -268,7 +268,7 @@ pub const GUEST_MEMORY_KEPT_BYTES: usize = 256 * KIB;
 /// The same where the kernel does not tell which pages were written, so that all of this is zeroed.
 pub const GUEST_MEMORY_KEPT_BLINDLY_BYTES: usize = 64 * KIB;
 pub const GUEST_TABLE_KEPT_BYTES: usize = 16 * KIB;
-pub const GUEST_STACK_KEPT_BYTES: usize = 32 * KIB;
+pub const GUEST_STACK_KEPT_BYTES: usize = 16 * KIB;
 /// Elements over all tables of an instance; CPython's largest has 5,670.
 pub const GUEST_TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Core instances, tables and memories of one component; CPython has 14, 2 and 1.
