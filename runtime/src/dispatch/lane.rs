@@ -72,10 +72,21 @@ pub async fn run(lane: Lane, shared: Shared, gauge: Arc<Gauge>, mut arrivals: mp
 
 impl Running {
     fn arrive(&mut self, first: OpenDelivery, arrivals: &mut mpsc::Receiver<OpenDelivery>) {
-        self.queue.put(first);
+        self.announced(first);
         while let Ok(delivery) = arrivals.try_recv() {
-            self.queue.put(delivery);
+            self.announced(delivery);
         }
+    }
+
+    /// The ledger tells of what may run now: accepted, retried by the operator, or resumed.
+    fn announced(&mut self, delivery: OpenDelivery) {
+        let due = delivery.due.min(self.shared.clock.now());
+        self.queue.put(OpenDelivery { due, ..delivery });
+    }
+
+    fn found(&mut self, delivery: OpenDelivery) {
+        let due = self.shared.clock.due(&delivery, Millis::now());
+        self.queue.put(OpenDelivery { due, ..delivery });
     }
 
     /// At start, when half the queue is free and more is known to wait, and once a second. A queue that is full
@@ -88,13 +99,13 @@ impl Running {
         self.look_at = now + LOOK_EVERY;
         let handler = self.lane.handler.name().clone();
         let (until, limit) = match self.queue.room() {
-            0 => (Millis::now(), FULL_LOOK_MAX),
+            0 => (self.shared.clock.latest(Millis::now()), FULL_LOOK_MAX),
             room => (Millis(u64::MAX), room),
         };
         match self.shared.ledger.due(&handler, until, limit, &self.queue.known()).await {
             Ok(found) => {
                 let more_remain = found.len() == limit;
-                found.into_iter().for_each(|delivery| self.queue.put(delivery));
+                found.into_iter().for_each(|delivery| self.found(delivery));
                 self.queue.refilled(more_remain);
                 if more_remain {
                     self.warn_of_the_backlog();
@@ -125,7 +136,7 @@ impl Running {
     fn start_what_is_due(&mut self) {
         while self.pace.allows(self.queue.running(), Instant::now()) {
             let permit = Arc::clone(&self.shared.suspects).try_acquire_owned().ok();
-            let Some(delivery) = self.queue.lease(Millis::now(), permit.is_some()) else { break };
+            let Some(delivery) = self.queue.lease(self.shared.clock.now(), permit.is_some()) else { break };
             // Anybody else gives the permit back at once.
             let permit = permit.filter(|_| is_suspect(&delivery));
             self.pace.started(Instant::now());
@@ -159,7 +170,7 @@ impl Running {
         let now = Instant::now();
         // Where a suspect waits for one of another lane, the look that comes each second is soon enough.
         let with_suspects = self.shared.suspects.available_permits() > 0;
-        let due = self.queue.next_due(with_suspects).map(|due| now + due.since(Millis::now()));
+        let due = self.queue.next_due(with_suspects).map(|due| now + due.since(self.shared.clock.now()));
         let start = match due {
             Some(due) if self.pace.has_slot(self.queue.running()) => due.max(self.pace.next_at(now)),
             _ => self.look_at,

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::backoff;
 use crate::host;
@@ -23,10 +23,14 @@ use crate::metrics::Metrics;
 use crate::store::{Ledger, OpenDelivery, Refused};
 use crate::words::event::Name;
 use crate::words::limits;
+use crate::words::time::Millis;
 
 mod attempt;
+mod clock;
 mod lane;
 mod queue;
+
+use clock::Steady;
 
 /// What one lane needs: its handler and its own pace.
 pub struct Lane {
@@ -50,6 +54,8 @@ pub struct LaneStat {
 struct Shared {
     ledger: Ledger,
     metrics: Metrics,
+    /// By which deliveries are due.
+    clock: Steady,
     /// Where guests run: threads of their own, so that a looping plugin cannot delay an answer.
     guests: tokio::runtime::Handle,
     /// No new attempts.
@@ -86,6 +92,7 @@ impl Dispatch {
         let shared = Shared {
             ledger,
             metrics,
+            clock: Steady::start(Millis::now()),
             guests,
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -156,7 +163,8 @@ async fn end_calls_of_a_failed_store(shared: Shared) {
             () = tokio::time::sleep(STORE_LOOK_EVERY) => {}
         }
         if let Some(Refused::Failed(why)) = shared.ledger.refusing() {
-            error!(why, "the store failed: attempts that run are given up, and none begins before a restart");
+            // The store has told the operator already, and what to do.
+            warn!(why, "the store failed: attempts that run are given up, and none begins before a restart");
             shared.abort.cancel();
             return;
         }

@@ -103,6 +103,8 @@ pub struct Intake {
     routes: route::Table,
     ledger: Ledger,
     metrics: Metrics,
+    /// Connections that cannot be accepted.
+    blocked: files::Blocked,
     connections: Arc<Room>,
     requests: Arc<Room>,
     bodies: Arc<Room>,
@@ -143,6 +145,7 @@ impl Intake {
             bodies: Arc::new(Room::new(BODIES_IN_FLIGHT_BYTES_MAX)),
             shares: Shares::new(Share::new(&options)),
             elsewhere: Remembered::default(),
+            blocked: files::Blocked::default(),
             options,
             sources,
             paths: by_path(doors.values()),
@@ -165,6 +168,11 @@ impl Intake {
     /// The last refusals that belong to no source, newest first: unknown paths, slow headers, handshakes.
     pub fn refusals_elsewhere(&self) -> Vec<Refusal> {
         self.elsewhere.last()
+    }
+
+    /// Why nobody can connect, while that is so.
+    pub fn blocked(&self) -> Option<String> {
+        self.blocked.why(Instant::now())
     }
 
     pub fn in_flight(&self) -> InFlight {

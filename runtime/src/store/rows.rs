@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::codec::{AcceptRecord, EventRecord, HoldRecord, In, Out, RulingRecord, SettleRecord, Unreadable};
 use super::codec::{status_byte, status_of};
 use super::index::Blob;
-use super::{Error, NewDelivery, OpenDelivery, Ruling, Status};
+use super::{DeliveryFilter, Error, NewDelivery, OpenDelivery, Ruling, Status};
 use crate::words::attempt::{ErrorKind, Outcome, Verdict};
 use crate::words::event::{DeliveryId, Name};
 use crate::words::limits::EVENT_TYPE_BYTES_MAX;
@@ -76,6 +76,23 @@ impl Row {
         }
     }
 
+    pub(super) fn status_byte(&self) -> u8 {
+        status_byte(self.status)
+    }
+
+    pub(super) fn error_byte(&self) -> Option<u8> {
+        self.error_kind.map(error_byte)
+    }
+
+    /// Whether a filter lets it through, but for times and the text of an error.
+    pub(super) fn is(&self, filter: &DeliveryFilter) -> bool {
+        filter.source.as_ref().is_none_or(|source| *source == self.source)
+            && filter.event_type.as_ref().is_none_or(|text| cut(text) == self.event_type)
+            && filter.handler.as_ref().is_none_or(|handler| *handler == self.handler)
+            && filter.status.is_none_or(|status| status == self.status)
+            && filter.error_kind.is_none_or(|kind| self.error_kind == Some(kind))
+    }
+
     /// Its event may not be dropped.
     pub(super) fn is_live(&self) -> bool {
         !self.status.is_ended()
@@ -86,8 +103,7 @@ impl Row {
             id,
             handler: self.handler.clone(),
             due: self.due,
-            // A wall clock that was behind must not make it old.
-            accepted_at: self.counted_from.max(self.aged_from),
+            accepted_at: self.aged_from,
             attempts: self.attempts,
             begun_without_end: self.begun_without_end,
         }
@@ -210,8 +226,36 @@ impl Row {
     }
 }
 
+#[cfg(test)]
+impl Row {
+    pub(super) fn ended_example() -> Row {
+        let name = Name::new("crm").expect("it is a name");
+        Row {
+            status: Status::Done,
+            test: false,
+            handler: name.clone(),
+            source: name,
+            event_type: "message.received".into(),
+            accepted_at: Millis(1),
+            counted_from: Millis(1),
+            aged_from: Millis(1),
+            due: Millis(1),
+            ended_at: Some(Millis(2)),
+            attempts: 1,
+            begun_without_end: 0,
+            changed_at: 7,
+            head: 7,
+            bytes: 700,
+            shared: false,
+            last_status: Some(200),
+            last_took_ms: Some(3),
+            error_kind: None,
+        }
+    }
+}
+
 /// `verify` keeps types below this; the index does not depend on it.
-fn cut(event_type: &str) -> &str {
+pub(super) fn cut(event_type: &str) -> &str {
     &event_type[..event_type.floor_char_boundary(EVENT_TYPE_BYTES_MAX)]
 }
 
@@ -227,7 +271,7 @@ const ERROR_KINDS: [ErrorKind; 8] = [
 ];
 
 /// Its place in `ERROR_KINDS`, which only ever grows at its end.
-fn error_byte(kind: ErrorKind) -> u8 {
+pub(super) fn error_byte(kind: ErrorKind) -> u8 {
     let at = ERROR_KINDS.iter().position(|known| *known == kind).expect("every kind is listed");
     u8::try_from(at).expect("there are eight")
 }

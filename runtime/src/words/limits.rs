@@ -177,14 +177,21 @@ pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 pub const WRITER_QUEUE_MAX: usize = 4096;
 /// One record of the journal: a body at its cap, its headers, and room.
 pub const RECORD_BYTES_MAX: usize = GIB;
-/// Records that go to the index in one batch. sled lets nobody read while it applies one, so it stays small.
-pub const INDEX_BATCH_RECORDS_MAX: usize = 512;
-/// The index waits this long for more records: a delivery that ends meanwhile costs it one write, not five.
-pub const INDEX_PACE: Duration = Duration::from_millis(50);
-/// The filter before the index: room for this many idempotency keys at least (1.25 MiB) ...
-pub const FILTER_KEYS_MIN: usize = 1 << 20;
-/// ... at ten bits each: fewer than one new event in fifty has to ask the index when it is full.
+/// Records that go to the index in one batch ...
+pub const INDEX_BATCH_RECORDS_MAX: usize = 16_384;
+/// ... or changes of single keys, if there are as many before. sled lets nobody read while it applies a batch.
+pub const INDEX_BATCH_CHANGES_MAX: usize = 2048;
+/// The index waits this long for more records: a delivery that ends meanwhile costs it nothing.
+pub const INDEX_PACE: Duration = Duration::from_millis(200);
+/// The filters before the runs of idempotency keys: at ten bits a key, fewer than one new event in fifty has to ask
+/// the index for one of them.
 pub const FILTER_BITS_PER_KEY: usize = 10;
+/// Runs of idempotency keys of like size that are merged at once.
+pub const SEEN_MERGE_RUNS: usize = 4;
+/// Blocks that are read, written or removed in one step of merging.
+pub const SEEN_STEP_BLOCKS: usize = 64;
+/// Rows of deliveries that ended that make a table of the history: 2 MiB, and as much in memory before.
+pub const PAST_TABLE_ROWS: usize = 16_384;
 /// Events of one request.
 pub const EVENTS_PER_REQUEST_MAX: usize = 10_000;
 /// What sled may hold of its pages.
@@ -202,10 +209,16 @@ pub const HISTORY_PAGE_MAX: usize = 1000;
 pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Rows looked at for one page; a rarer filter goes on from `next`.
 pub const HISTORY_SCAN_MAX: usize = 20_000;
+/// Messages read from the journal for one page that is filtered by the text of an error.
+pub const HISTORY_MESSAGES_MAX: usize = 4000;
 /// Bytes read from the journal for one page.
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// One gap of `store repair`, header included: it is read as one record. A longer stretch becomes several.
+pub const GAP_BYTES_MAX: u64 = MIB as u64;
+/// Records that `store check` remembers with their delivery; the link to an older one is looked up in its file.
+pub const CHECK_LINKS_REMEMBERED: usize = 100_000;
 /// A shelf value up to this size lies in the index itself: counters are added to without reading the journal.
 pub const SHELF_INLINE_BYTES_MAX: usize = 64;
 /// Records that retention moves or drops in one go, so that accepts need not wait for it.
@@ -355,6 +368,9 @@ pub const PAGE_ROWS_DEFAULT: usize = 50;
 pub const PAGE_ROWS_MAX: usize = 1000;
 /// The largest answer that the CLI reads: the largest body in base64, with room for its headers.
 pub const API_ANSWER_BYTES_MAX: usize = 256 * MIB;
+/// Lines of an export are sent in chunks of this size, and so many of them wait for whoever reads them.
+pub const EXPORT_CHUNK_BYTES: usize = 64 * KIB;
+pub const EXPORT_CHUNKS_MAX: usize = 4;
 /// A connection to a daemon on this machine that takes longer is not going to be one.
 pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `send --count`. More is a load test, and there is `cargo xtask bench` for that.
