@@ -48,6 +48,14 @@ pub struct Metrics {
     registry: Arc<Registry>,
 }
 
+/// The counters of one source, looked up once: a look-up by label is a lock and a hash.
+#[derive(Clone, Debug)]
+pub struct OfSource {
+    pub accepted: Counter,
+    pub duplicates: Counter,
+    pub body_differed: Counter,
+}
+
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 18))
 }
@@ -102,6 +110,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    pub fn of_source(&self, source: &str) -> OfSource {
+        let label = BySource { source: source.to_owned() };
+        let of = |family: &Family<BySource, Counter>| family.get_or_create(&label).clone();
+        OfSource {
+            accepted: of(&self.accepted),
+            duplicates: of(&self.duplicates),
+            body_differed: of(&self.body_differed),
+        }
+    }
+
     /// The counters in OpenMetrics text, without its final `# EOF`.
     pub fn encode(&self) -> String {
         let mut text = String::new();

@@ -66,6 +66,9 @@ const fn days(count: u64) -> Duration {
 pub const BODY_BYTES_MAX_DEFAULT: usize = 5 * MIB;
 /// Bodies in flight and queued for the journal, summed over all requests.
 pub const BODIES_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
+/// A body up to this size, come in one piece, is copied out of the connection's buffer of 8 KiB, which the next
+/// request then finds free. Larger ones are kept as they came.
+pub const BODY_COPY_BYTES_MAX: usize = 2 * KIB;
 /// `server.max_connections`. 1,024 is also the usual soft limit of file descriptors, which `run` raises.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4096;
 /// Connections leave this many of the files that the process may open to the journal, the index, compiled plugins,
