@@ -423,7 +423,11 @@ pub struct Stat {
     pub damaged: Option<String>,
     pub segments: u64,
     pub journal_bytes: u64,
+    /// What retention may not drop, beside idempotency keys: events under way with what was written about them,
+    /// and shelves.
     pub live_bytes: u64,
+    /// In the index, in their window or with their event still there.
+    pub idempotency_keys: u64,
     pub index_bytes: u64,
     pub index_lag_records: u64,
     pub free_bytes: u64,
