@@ -14,7 +14,6 @@ use super::swarm::{Action, Swarm};
 use super::{NOW, check};
 use crate::store::EventRef;
 use crate::store::core::Core;
-use crate::store::index::Blob;
 use crate::store::index::in_memory::Memory;
 use crate::store::journal::simulated::Simulated;
 use crate::store::journal::simulated::dice::Dice;
@@ -77,7 +76,7 @@ pub(super) struct Life {
     pub(super) index_fails: bool,
     /// It did when the last batch was written.
     pub(super) index_failed: bool,
-    pub(super) index_copies: Vec<Option<BTreeMap<Blob, Blob>>>,
+    pub(super) index_copies: Vec<crate::store::index::in_memory::Copy>,
     pub(super) clock_seen: Millis,
     /// The last stop was clean, and nobody has touched anything since.
     pub(super) was_clean: bool,
