@@ -23,7 +23,7 @@ use crate::support::{Answer, Daemon, Event, Home, SENDPILOT, now_s, plugin, wait
 
 /// None, and the test is skipped; in CI that is a failure.
 fn skip<T>(why: &str) -> Option<T> {
-    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+    eprintln!("skipped: {why}");
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(!in_ci, "nothing is skipped in CI: {why}");
     None

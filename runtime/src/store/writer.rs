@@ -171,6 +171,11 @@ impl Queue {
         was_open
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
     /// As if the process ended here: what waits is refused.
     pub(super) fn abandon(&self) {
         let mut inner = self.lock();
