@@ -93,8 +93,11 @@ impl Client {
 
     /// Signs and posts an event to SendPilot's path.
     pub async fn send(&self, event: &Event) -> Result<Answer, String> {
-        self.post("/webhooks/sendpilot", &[("webhook-signature", &event.signature())], event.body.clone())
-            .await
+        self.send_signed(event, &event.signature()).await
+    }
+
+    pub async fn send_signed(&self, event: &Event, signature: &str) -> Result<Answer, String> {
+        self.post("/webhooks/sendpilot", &[("webhook-signature", signature)], event.body.clone()).await
     }
 }
 

@@ -19,10 +19,12 @@ pub struct Home {
     folder: TempDir,
     certificate: String,
     environment: Vec<(String, String)>,
+    /// Of the daemon alone.
+    daemon_environment: Vec<(String, String)>,
 }
 
 impl Home {
-    /// `rest`: everything of the configuration below `server`, `admin` and `store`.
+    /// `rest`: everything of the configuration below `server` and `admin`; a data directory named `data`, if nothing is said of the store.
     pub fn new(rest: &str) -> Home {
         let folder = tempfile::Builder::new().prefix("longshore-test-").tempdir().unwrap();
         let made =
@@ -30,8 +32,8 @@ impl Home {
         let certificate = made.cert.pem();
         std::fs::write(folder.path().join("cert.pem"), &certificate).unwrap();
         std::fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        let home =
-            Home { folder, certificate, environment: vec![("SENDPILOT_SECRET".into(), SECRET.into())] };
+        let environment = vec![("SENDPILOT_SECRET".into(), SECRET.into())];
+        let home = Home { folder, certificate, environment, daemon_environment: Vec::new() };
         home.configure("", rest);
         home
     }
@@ -43,8 +45,9 @@ impl Home {
 
     /// Writes the configuration anew, for the next start. `server`: more lines of the section of that name.
     pub fn configure(&self, server: &str, rest: &str) {
+        let store = if rest.starts_with("store:") { "" } else { "store: { path: data }\n" };
         let text = format!(
-            "server:\n  listen: 127.0.0.1:0\n  tls: {{ cert: cert.pem, key: key.pem }}\n  drain: 5s\n{server}admin: {{ listen: \"127.0.0.1:0\" }}\nstore: {{ path: data }}\n{rest}"
+            "server:\n  listen: 127.0.0.1:0\n  tls: {{ cert: cert.pem, key: key.pem }}\n  drain: 5s\n{server}admin: {{ listen: \"127.0.0.1:0\" }}\n{store}{rest}"
         );
         std::fs::write(self.path().join("config.yaml"), text).unwrap();
     }
@@ -52,6 +55,11 @@ impl Home {
     pub fn set_env(&mut self, name: &str, value: &str) {
         self.environment.retain(|(n, _)| n != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// For the daemon, and not for the command line.
+    pub fn set_daemon_env(&mut self, name: &str, value: &str) {
+        self.daemon_environment.push((name.to_owned(), value.to_owned()));
     }
 
     pub fn path(&self) -> &Path {
@@ -86,8 +94,9 @@ impl Home {
     }
 
     pub async fn start(&self) -> Daemon {
-        let mut child =
-            self.command(&["run", "--config", "config.yaml"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(&["run", "--config", "config.yaml"]);
+        command.envs(self.daemon_environment.iter().map(|(n, v)| (n, v)));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (kept, stderr) = (Arc::clone(&lines), child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -131,6 +140,14 @@ impl Daemon {
 
     pub fn address(&self) -> SocketAddr {
         self.address.unwrap()
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.unwrap()
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
     }
 
     pub fn client(&self) -> Client {
@@ -177,8 +194,7 @@ impl Daemon {
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, signal).unwrap();
+        rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 }
 

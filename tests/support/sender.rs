@@ -41,6 +41,10 @@ impl Event {
     }
 
     pub fn signature(&self) -> String {
-        sign(SECRET, now_s(), self.body.as_bytes())
+        self.signature_at(now_s())
+    }
+
+    pub fn signature_at(&self, at: u64) -> String {
+        sign(SECRET, at, self.body.as_bytes())
     }
 }

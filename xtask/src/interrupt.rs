@@ -42,6 +42,11 @@ impl Interrupts {
         }
     }
 
+    /// For whoever cannot wait by looking every few milliseconds.
+    pub(crate) fn heard(&self) -> bool {
+        self.heard.try_recv().is_ok()
+    }
+
     pub(crate) fn interrupted() -> Trouble {
         Trouble::new("interrupted")
     }

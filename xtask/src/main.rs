@@ -13,6 +13,7 @@ mod interrupt;
 mod plugins;
 mod steps;
 mod test;
+mod torture;
 mod workspace;
 
 use std::fmt;
@@ -35,6 +36,7 @@ enum Command {
     Test(test::Test),
     Plugins(plugins::Plugins),
     Bench(bench::Bench),
+    Torture(torture::Torture),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(&interrupts),
         Command::Plugins(plugins) => plugins.run(&interrupts),
         Command::Bench(bench) => bench.run(&interrupts),
+        Command::Torture(torture) => torture.run(&interrupts),
     });
     done.unwrap_or_else(|trouble| {
         eprintln!("\nxtask: {trouble}");

@@ -45,6 +45,7 @@ pub struct Admin {
     pub metrics: Metrics,
     pub facts: Facts,
     draining: AtomicBool,
+    backing_up: tokio::sync::Mutex<()>,
 }
 
 /// What the operator wrote and no room below knows: given by `app`.
@@ -111,7 +112,8 @@ impl Admin {
     ) -> Arc<Admin> {
         // Whoever asks may stand in another folder.
         facts.certificate = facts.certificate.map(|path| std::path::absolute(&path).unwrap_or(path));
-        Arc::new(Admin { ledger, intake, dispatch, metrics, facts, draining: AtomicBool::new(false) })
+        let (draining, backing_up) = (AtomicBool::new(false), tokio::sync::Mutex::new(()));
+        Arc::new(Admin { ledger, intake, dispatch, metrics, facts, draining, backing_up })
     }
 
     /// From now on `/readyz` says no, so that no load balancer sends anything more here.
@@ -139,6 +141,12 @@ impl Admin {
         if self.draining.load(Ordering::Acquire) {
             return Some("draining: the daemon is stopping and takes no new events".to_owned());
         }
-        self.ledger.refusing().map(|refused| refused.to_string())
+        self.ledger.refusing().map(|refused| refused.to_string()).or_else(|| self.intake.blocked())
+    }
+
+    /// What an operator should see to although senders may expect a 2xx.
+    fn warning(&self) -> Option<String> {
+        let damage = self.ledger.damage()?;
+        Some(format!("an old segment stays, and the disk fills behind it: {damage}"))
     }
 }

@@ -15,7 +15,7 @@ use super::Admin;
 use crate::dispatch::LaneStat;
 use crate::intake::InFlight;
 use crate::metrics::ByHandler;
-use crate::store::{Backlog, Stat};
+use crate::store::{Backlog, Refused, Stat};
 use crate::words::time::Millis;
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -26,6 +26,8 @@ struct Reading {
     lanes: Vec<LaneStat>,
     in_flight: InFlight,
     ready: bool,
+    /// For good, and not because it is closing.
+    failed: bool,
     started_at: Millis,
 }
 
@@ -35,6 +37,7 @@ pub(super) fn page(admin: &Admin, now: Millis) -> String {
         lanes: admin.dispatch.stat(),
         in_flight: admin.intake.in_flight(),
         ready: admin.unready().is_none(),
+        failed: matches!(admin.ledger.refusing(), Some(Refused::Failed(_))),
         started_at: admin.facts.started_at,
     };
     let mut text = admin.metrics.encode();
@@ -47,7 +50,7 @@ fn gauges(reading: &Reading, now: Millis) -> String {
     let mut registry = Registry::with_prefix("longshore");
     process(&mut registry, reading);
     intake(&mut registry, reading.in_flight);
-    store(&mut registry, &reading.stat);
+    store(&mut registry, reading);
     backlog(&mut registry, reading, now);
     lanes(&mut registry, &reading.lanes);
     let mut text = String::new();
@@ -69,7 +72,12 @@ fn intake(registry: &mut Registry, now: InFlight) {
     bytes(registry, "bodies_in_flight", "Bodies read and not yet durable", now.body_bytes as u64);
 }
 
-fn store(registry: &mut Registry, stat: &Stat) {
+fn store(registry: &mut Registry, reading: &Reading) {
+    let stat = &reading.stat;
+    let failed = "1 once the store has failed: it takes nothing before a restart";
+    gauge(registry, "store_failed", failed, u64::from(reading.failed));
+    let damaged = "1 once an old segment was found that does not read: it stays, and all behind it";
+    gauge(registry, "store_damaged", damaged, u64::from(stat.damaged.is_some()));
     gauge(registry, "journal_segments", "Segments of the journal", stat.segments);
     bytes(registry, "journal", "Size of the journal", stat.journal_bytes);
     bytes(registry, "journal_live", "What of the journal cannot be dropped", stat.live_bytes);
@@ -154,6 +162,7 @@ mod tests {
         let waiting = Backlog { open: 3, held: 1, parked: 0, oldest_accepted_at: Some(Millis(1_000)) };
         Reading {
             stat: Stat {
+                damaged: Some("`3.seg` is damaged at byte 7: a checksum is wrong".to_owned()),
                 journal_bytes: 4096,
                 free_bytes: 1 << 40,
                 index_lag_records: 7,
@@ -165,6 +174,7 @@ mod tests {
             lanes: vec![lane("slack-notify", 4, 2), lane("crm-sync", 0, 0)],
             in_flight: InFlight { connections: 5, requests: 6, body_bytes: 700 },
             ready: true,
+            failed: false,
             started_at: Millis(90_500),
         }
     }
@@ -179,6 +189,8 @@ mod tests {
             "longshore_connections 5",
             "longshore_requests_in_flight 6",
             "longshore_bodies_in_flight_bytes 700",
+            "longshore_store_failed 0",
+            "longshore_store_damaged 1",
             "longshore_journal_bytes 4096",
             "longshore_disk_free_bytes 1099511627776",
             "longshore_index_lag_records 7",

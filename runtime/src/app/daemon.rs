@@ -178,11 +178,14 @@ fn serve_admin(
     serving
 }
 
+/// The first look is right away: a daemon that never lives for a minute must not fill its disk either.
 async fn retain(ledger: Ledger, stop: CancellationToken) {
+    let mut look = tokio::time::interval(RETAIN_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(RETAIN_EVERY) => {}
+            _ = look.tick() => {}
         }
         match ledger.retain(Millis::now()).await {
             Ok(did) if did.segments_dropped > 0 || did.deliveries_dead > 0 => info!(?did, "retention"),

@@ -240,21 +240,24 @@ fn lost(reason: &str) -> Called {
 }
 
 fn judge(lane: &Context, delivery: &OpenDelivery, outcome: &Outcome) -> Verdict {
+    let now = lane.shared.clock.now();
     match outcome {
         Outcome::Done { .. } => Verdict::Done,
         Outcome::Skipped { .. } => Verdict::Skipped,
         // Neither a deploy nor a full pool of instances may use up what a handler may fail.
-        Outcome::Failed { kind: ErrorKind::Interrupted, .. } => Verdict::Again { at: Millis::now() },
+        Outcome::Failed { kind: ErrorKind::Interrupted, .. } => Verdict::Again { at: now },
         Outcome::Failed { kind: ErrorKind::Host, after_ms: Some(wait), .. } => {
-            Verdict::Again { at: Millis::now().plus(Duration::from_millis(*wait)) }
+            Verdict::Again { at: now.plus(Duration::from_millis(*wait)) }
         }
         Outcome::Failed { permanent: true, reason, .. } => Verdict::Dead { reason: reason.clone() },
         Outcome::Failed { reason, after_ms, .. } => {
             let asked = after_ms.map(Duration::from_millis);
             let ended = delivery.attempts + delivery.begun_without_end + 1;
             let dice = rand::random::<f64>();
-            match backoff::next(&lane.retry, ended, delivery.accepted_at, Millis::now(), asked, dice) {
-                Some(at) => Verdict::Again { at },
+            // Its age is the ledger's to tell; how long it waits is the lane's.
+            let clock = lane.shared.ledger.clock(Millis::now());
+            match backoff::next(&lane.retry, ended, delivery.accepted_at, clock, asked, dice) {
+                Some(at) => Verdict::Again { at: now.plus(at.since(clock)) },
                 None => Verdict::Dead { reason: format!("gave up after {ended} attempts: {reason}") },
             }
         }

@@ -97,8 +97,11 @@ impl Line {
 
     /// Takes what was announced; what is due starts at once.
     pub fn arrive(self: &Arc<Self>, deliveries: impl Iterator<Item = OpenDelivery>) {
+        // The ledger tells of what may run now: accepted, retried by the operator, or resumed.
+        let now = self.shared.clock.now();
+        let announced = deliveries.map(|found| OpenDelivery { due: found.due.min(now), ..found });
         let mut state = self.lock();
-        deliveries.for_each(|delivery| state.queue.put(delivery));
+        announced.for_each(|delivery| state.queue.put(delivery));
         self.show(&state);
         drop(state);
         if !self.start_what_is_due() {
@@ -142,7 +145,7 @@ impl Line {
             (state.queue.room(), state.queue.known())
         };
         let (until, limit) = match room {
-            0 => (Millis::now(), FULL_LOOK_MAX),
+            0 => (self.shared.clock.latest(Millis::now()), FULL_LOOK_MAX),
             room => (Millis(u64::MAX), room),
         };
         match self.shared.ledger.due(self.name(), until, limit, &known).await {
@@ -154,8 +157,10 @@ impl Line {
     /// What ended while the index was read is listed there as open all the same: `begin` refuses it.
     fn found(&self, found: Vec<OpenDelivery>, limit: usize) {
         let more_remain = found.len() == limit;
+        let due = |delivery: &OpenDelivery| self.shared.clock.due(delivery, Millis::now());
+        let found = found.into_iter().map(|found| OpenDelivery { due: due(&found), ..found });
         let mut state = self.lock();
-        found.into_iter().for_each(|delivery| state.queue.put(delivery));
+        found.for_each(|delivery| state.queue.put(delivery));
         state.queue.refilled(more_remain);
         let now = Instant::now();
         if more_remain && is_time(&mut state.backlog_warned_at, now) {
@@ -183,7 +188,7 @@ impl Line {
 
     fn lease(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.lock();
-        let (now, due) = (Instant::now(), Millis::now());
+        let (now, due) = (Instant::now(), self.shared.clock.now());
         let may_start = !state.has_stopped && state.pace.allows(state.queue.running(), now);
         if !may_start || !state.queue.is_due(due) || !self.has_room(&mut state) {
             return None;
@@ -275,7 +280,7 @@ impl Line {
         let state = self.lock();
         // Where a suspect waits for one of another lane, the look that comes each second is soon enough.
         let with_suspects = self.shared.suspects.available_permits() > 0;
-        let due = state.queue.next_due(with_suspects).map(|due| now + due.since(Millis::now()));
+        let due = state.queue.next_due(with_suspects).map(|due| now + due.since(self.shared.clock.now()));
         let start = match due {
             Some(due) if state.pace.has_slot(state.queue.running()) => due.max(state.pace.next_at(now)),
             _ => state.look_at,

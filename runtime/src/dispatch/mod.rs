@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::backoff;
 use crate::host;
@@ -22,14 +22,18 @@ use crate::metrics::Metrics;
 use crate::store::{Ledger, OpenDelivery, Refused};
 use crate::words::event::Name;
 use crate::words::limits;
+use crate::words::time::Millis;
 
 mod attempt;
+mod clock;
 mod lane;
 mod pace;
 mod queue;
 mod tally;
 
 use self::lane::Line;
+
+use clock::Steady;
 
 /// What one lane needs: its handler and its own pace.
 pub struct Lane {
@@ -53,6 +57,8 @@ pub struct LaneStat {
 struct Shared {
     ledger: Ledger,
     metrics: Metrics,
+    /// By which deliveries are due.
+    clock: Steady,
     /// Where guests run: threads of their own, so that a looping plugin cannot delay an answer.
     guests: tokio::runtime::Handle,
     /// No new attempts.
@@ -83,6 +89,7 @@ impl Dispatch {
         let shared = Shared {
             ledger,
             metrics,
+            clock: Steady::start(Millis::now()),
             guests,
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -145,7 +152,8 @@ async fn end_calls_of_a_failed_store(shared: Shared) {
             () = tokio::time::sleep(STORE_LOOK_EVERY) => {}
         }
         if let Some(Refused::Failed(why)) = shared.ledger.refusing() {
-            error!(why, "the store failed: attempts that run are given up, and none begins before a restart");
+            // The store has told the operator already, and what to do.
+            warn!(why, "the store failed: attempts that run are given up, and none begins before a restart");
             shared.abort.cancel();
             return;
         }

@@ -3,10 +3,39 @@
 //! Where connections took them all, the journal could not begin its next segment: a flood at the door would stop
 //! what is safe already. So connections leave a reserve.
 
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
 use rustix::process::{Resource, getrlimit};
 use tracing::warn;
 
-use crate::words::limits::FILES_RESERVE;
+use crate::words::limits::{ACCEPT_PAUSE, FILES_RESERVE};
+
+/// Why no connection can be accepted, as long as that is so. An accept that failed is tried again after
+/// `ACCEPT_PAUSE`; one that finds nobody waiting says nothing, so what was noted is forgotten by itself.
+#[derive(Default)]
+pub(super) struct Blocked(Mutex<Option<(Instant, String)>>);
+
+impl Blocked {
+    pub(super) fn note(&self, error: &io::Error, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, no_connection(error)));
+    }
+
+    pub(super) fn why(&self, now: Instant) -> Option<String> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, why) = noted.as_ref()?;
+        (now.saturating_duration_since(*at) < ACCEPT_PAUSE * 5).then(|| why.clone())
+    }
+}
+
+/// Mostly for want of file descriptors.
+pub(super) fn no_connection(error: &io::Error) -> String {
+    format!(
+        "no connection can be accepted: {error}; raise `LimitNOFILE` in the unit of systemd (`ulimit -n` before a start \
+         by hand), or lower `server.max_connections`"
+    )
+}
 
 /// As many connections as are wanted, or as the process may open. `run` has raised the limit before.
 pub(super) fn connections_max(wanted: usize) -> usize {
@@ -36,6 +65,15 @@ fn advice(files: usize, wanted: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_blocks_is_told_as_long_as_it_does() {
+        let (blocked, now) = (Blocked::default(), Instant::now());
+        assert_eq!(blocked.why(now), None);
+        blocked.note(&io::Error::from_raw_os_error(24), now);
+        assert!(blocked.why(now + ACCEPT_PAUSE * 2).unwrap().contains("`LimitNOFILE`"));
+        assert_eq!(blocked.why(now + ACCEPT_PAUSE * 5), None);
+    }
 
     #[test]
     fn connections_leave_a_reserve_of_files() {

@@ -100,6 +100,8 @@ pub struct Intake {
     routes: route::Table,
     ledger: Ledger,
     metrics: Metrics,
+    /// Connections that cannot be accepted.
+    blocked: files::Blocked,
     connections: Arc<Semaphore>,
     requests: Semaphore,
     bodies: Bodies,
@@ -145,6 +147,7 @@ impl Intake {
             bodies: Bodies::new(BODIES_IN_FLIGHT_BYTES_MAX),
             shares: AddressShares::new(&options),
             elsewhere: Remembered::default(),
+            blocked: files::Blocked::default(),
             options,
             sources,
             doors,
@@ -166,6 +169,11 @@ impl Intake {
     /// The last refusals that belong to no source, newest first: unknown paths, slow headers, handshakes.
     pub fn refusals_elsewhere(&self) -> Vec<Refusal> {
         self.elsewhere.last()
+    }
+
+    /// Why nobody can connect, while that is so.
+    pub fn blocked(&self) -> Option<String> {
+        self.blocked.why(Instant::now())
     }
 
     pub fn in_flight(&self) -> InFlight {

@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::connection::{self, Pulse, Times};
+use super::files;
 use super::receive::{self, Connection};
 use super::refusal::Refused;
 use super::share::Share;
@@ -92,8 +93,10 @@ impl Server {
                 // The peer went away between its handshake and our accept.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if let Some(left_out) = self.intake.elsewhere.may_tell("accept", Instant::now()) {
-                        warn!(%error, left_out, "no connection can be accepted; see `ulimit -n`");
+                    let now = Instant::now();
+                    self.intake.blocked.note(&error, now);
+                    if let Some(left_out) = self.intake.elsewhere.may_tell("accept", now) {
+                        warn!(left_out, "{}", files::no_connection(&error));
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }

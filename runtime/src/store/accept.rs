@@ -6,9 +6,8 @@ use std::sync::Arc;
 use super::claims::{Answer, Claim, Entered, Hash, Mine, Stored, body_hash, key_of};
 use super::codec::{AcceptRecord, EventRecord, Record, Redelivery};
 use super::core::Core;
-use super::view::KeyEntry;
-use super::writer::{AcceptJob, now_us};
-use super::{Accept, Accepted, NewEvent, Receipt, Refused, keys};
+use super::writer::AcceptJob;
+use super::{Accept, Accepted, NewEvent, Receipt, Refused};
 use crate::words::event::EventRef;
 use crate::words::limits::{EVENTS_PER_REQUEST_MAX, RECORD_BYTES_MAX};
 use crate::words::time::Millis;
@@ -96,12 +95,7 @@ async fn claim(core: &Arc<Core>, hash: Hash, now: Millis) -> Result<Claimed, Ref
 
 /// An index that cannot be asked is a refusal, never "new".
 fn ask_index(core: &Core, mine: Mine, now: Millis) -> Result<Claimed, Refused> {
-    if !core.filter.may_have(&mine.hash) {
-        return Ok(Claimed::New(mine));
-    }
-    let entry = core.index.get(&keys::claim(&mine.hash));
-    let entry = entry.and_then(|value| value.map(|value| KeyEntry::decode(&value)).transpose());
-    match entry {
+    match core.index.seen(&mine.hash) {
         Ok(Some(entry)) if now < entry.expires => {
             mine.end(Answer::Stored(entry.stored));
             Ok(Claimed::Known(entry.stored))
@@ -125,7 +119,7 @@ async fn write(
     new: BTreeMap<usize, Mine>,
     now: Millis,
 ) -> Result<BTreeMap<usize, Stored>, Refused> {
-    let record = record_of(accept, incoming, &new, now);
+    let record = record_of(accept, incoming, &new, now, core.machine.now_us());
     let draft = super::codec::draft_accept(&record);
     let places: Vec<(usize, Arc<Claim>)> = new.iter().map(|(at, mine)| (*at, mine.claim.clone())).collect();
     let job = Box::new(AcceptJob { draft, record, claims: new.into_values().collect() });
@@ -159,6 +153,7 @@ fn record_of(
     incoming: &[Incoming],
     new: &BTreeMap<usize, Mine>,
     now: Millis,
+    queued_us: u64,
 ) -> AcceptRecord {
     let is_new = |(at, _): &(usize, NewEvent)| new.contains_key(at);
     let event = |(at, event): (usize, NewEvent)| EventRecord {
@@ -173,7 +168,7 @@ fn record_of(
         source: accept.source,
         received_at: accept.received_at,
         clock: now,
-        queued_us: now_us(),
+        queued_us,
         signed_at: accept.signed_at,
         secret: accept.secret,
         expires: now.plus(accept.dedupe_window),
@@ -205,10 +200,7 @@ fn receipt(incoming: Vec<Incoming>, new: &BTreeMap<usize, Stored>) -> Receipt {
 fn count_redeliveries(core: &Core, receipt: &Receipt, at: Millis) {
     for accepted in receipt.events.iter().filter(|accepted| accepted.duplicate) {
         // Dropped, and only its key is left: nobody could see the count, and nothing would delete it.
-        let position = accepted.event.position;
-        let is_there =
-            position >= core.segments.base() || matches!(core.get(&keys::moved(position)), Ok(Some(_)));
-        if !is_there {
+        if !core.is_kept(accepted.event.position).unwrap_or(false) {
             continue;
         }
         let (event, body_differs): (EventRef, bool) = (accepted.event, accepted.body_differs);

@@ -10,24 +10,26 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::claims::Claims;
 use super::codec::{Kind, Record};
-use super::filter::Filter;
 use super::health::{Clock, Health};
 use super::index::{Blob, Index, Range};
 use super::journal::{Disk, RawRecord, Segments};
+use super::machine::Machine;
+use super::rows::Row;
 use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
-use crate::words::limits::RECORD_BYTES_MAX;
+use crate::words::event::DeliveryId;
+use crate::words::limits::{KEY_COPY_BYTES, RECORD_BYTES_MAX};
 
 pub(super) struct Core {
     pub options: Options,
     pub disk: Arc<dyn Disk>,
+    pub machine: Arc<dyn Machine>,
     pub journal_dir: PathBuf,
     pub segments: Arc<Segments>,
     pub index: Index,
     pub view: View,
     pub claims: Arc<Claims>,
-    pub filter: Filter,
     pub queue: Queue,
     pub health: Health,
     pub clock: Clock,
@@ -37,8 +39,10 @@ pub(super) struct Core {
     pub opened_at: u64,
     /// One retention at a time.
     pub retaining: tokio::sync::Mutex<()>,
-    /// Last, so that it is let go of when everything above has let go of its files.
-    pub _lock: std::fs::File,
+    /// Whether long calls go to a thread of their own. A simulation has one thread for everything.
+    pub has_threads: bool,
+    /// Last, so that it is let go of when everything above has let go of its files. None in a simulation.
+    pub _lock: Option<std::fs::File>,
 }
 
 impl Core {
@@ -53,6 +57,21 @@ impl Core {
 
     pub(super) fn scan(&self, range: Range, reverse: bool) -> Scan<'_> {
         Scan::new(&self.view, &self.index, range, reverse)
+    }
+
+    /// The row of a delivery, ended or not.
+    pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
+        match self.get(&keys::delivery(id))? {
+            Some(value) => Row::decode(&value).map(Some),
+            None if self.is_kept(id.event.position)? => self.index.ended(id),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether retention left a record where it is, or copied it.
+    pub(super) fn is_kept(&self, position: u64) -> Result<bool, Error> {
+        let gone = self.health.gone.load(Ordering::Relaxed);
+        Ok(position >= gone || self.get(&keys::moved(position))?.is_some())
     }
 
     /// A record under the position that it had first, wherever it lies now. None: dropped.
@@ -106,6 +125,25 @@ impl Core {
         self.segments.damaged(position, &why.to_string())
     }
 
+    /// Runs a call that may take long where it delays nobody.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        call: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if !self.has_threads {
+            return call(self);
+        }
+        let core = self.clone();
+        match tokio::task::spawn_blocking(move || call(&core)).await {
+            Ok(result) => result,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only where the runtime is shutting down.
+                Err(_) => Err(Error::Closing),
+            },
+        }
+    }
+
     // === writing ===
 
     /// Runs in the writer; returns what it returned once that is durable.
@@ -151,6 +189,7 @@ impl Core {
             segments: self.segments.list().len() as u64,
             journal_bytes: self.segments.bytes(),
             live_bytes: load(&health.live_bytes),
+            idempotency_keys: self.index.keys(),
             index_bytes: self.index.size_on_disk(),
             index_lag_records: self.view.lag() as u64,
             free_bytes: health.free_bytes(),
@@ -171,6 +210,11 @@ impl Core {
         if let Some(live) = changes.ops.get(keys::LIVE).and_then(|op| op.value.as_ref()) {
             self.health.live_bytes.store(keys::number_in(live, 0).unwrap_or(0), Ordering::Relaxed);
         }
+        if let Some(gone) = changes.ops.get(keys::GONE).and_then(|op| op.value.as_ref()) {
+            self.health.gone.store(keys::number_in(gone, 0).unwrap_or(0), Ordering::Relaxed);
+        }
+        // First the past, then the view: a row that leaves the one is in the other.
+        self.index.note_ended(changes.ended.iter().map(|(id, row)| (id.clone(), row.clone())));
         self.view.commit(changes, reached);
         self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
     }
@@ -197,35 +241,60 @@ impl Core {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the thread of the index panicked".to_owned(),
         };
+        // What made it fail would make it fail again: the next start builds it anew.
+        self.index.disown();
         self.health.fail(failed);
         self.view.stop();
     }
 
     fn index_all(&self) -> Result<(), Error> {
         loop {
-            self.filter.begin();
-            // While the filter is filled, generations go between its steps.
-            let is_filling = self.filter.step(&self.index)?;
-            let next = if is_filling { self.view.next_full() } else { self.view.next() };
+            // What is done behind everybody's back goes between the generations.
+            let is_busy = self.tidy_index()?;
+            let next = if is_busy { self.view.next_full() } else { self.view.next() };
             match next {
                 Some(generation) => self.index_generation(&generation)?,
-                None if is_filling && !self.view.is_stopping() => {}
+                None if is_busy && !self.view.is_stopping() => {}
                 None => return Ok(()),
             }
         }
     }
 
+    pub(super) fn note_keys(&self) {
+        let bytes = self.index.keys().saturating_mul(KEY_COPY_BYTES);
+        self.health.key_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// One bounded step. False: there is nothing to do.
+    fn tidy_index(&self) -> Result<bool, Error> {
+        self.index.tidy(self.clock.seen().1, self.segments.base())
+    }
+
     pub(super) fn index_generation(&self, generation: &Generation) -> Result<(), Error> {
         generation.write_to(&self.index)?;
         for put in &generation.keys {
-            self.filter.insert(&put.key);
             if let Some(claim) = &put.claim {
-                self.claims.release(&put.key, claim);
+                self.claims.release(&put.entry.hash, claim);
             }
         }
+        self.note_keys();
         self.view.applied(generation);
         self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// One generation, without waiting. False: the index has everything.
+    #[cfg(test)]
+    pub(super) fn index_step(&self) -> Result<bool, Error> {
+        match self.view.next_now() {
+            Some(generation) => self.index_generation(&generation).map(|()| true),
+            None => self.tidy_index(),
+        }
+    }
+
+    /// Until the index has come to a position.
+    pub(super) async fn wait_applied(&self, position: u64) -> Result<(), Error> {
+        if self.view.wait_applied(position).await { Ok(()) } else { Err(self.stopped_error()) }
     }
 
     pub(super) fn stop_indexer(&self) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::codec::{Begun, HoldRecord, Record, RulingRecord, SettleRecord};
 use super::core::Core;
+use super::index::prefixed;
 use super::rows::Row;
-use super::view::prefixed;
 use super::writer::Batch;
 use super::{Error, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, keys, shelf};
 use crate::words::digest::Digest;
@@ -48,12 +48,6 @@ pub(super) fn next_due(core: &Core, handler: &Name) -> Result<Option<Millis>, Er
     let prefix = keys::due_of(handler);
     let first = core.scan(prefixed(&prefix), false).next().transpose()?;
     first.map(|(key, _)| Ok(Millis(keys::number_in(&key, prefix.len())?))).transpose()
-}
-
-impl Core {
-    pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
-        self.get(&keys::delivery(id))?.map(|value| Row::decode(&value)).transpose()
-    }
 }
 
 pub(super) fn event(core: &Core, event: EventRef) -> Result<Option<StoredEvent>, Error> {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Refused;
 use super::journal::Disk;
+use super::machine::Machine;
 use crate::words::limits::{
     ATTEMPT_RESERVE_BYTES, DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX,
     INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
@@ -15,6 +16,7 @@ use crate::words::time::Millis;
 
 pub(super) struct Health {
     disk: Arc<dyn Disk>,
+    machine: Arc<dyn Machine>,
     dir: PathBuf,
     live_bytes_max: u64,
     failed: OnceLock<String>,
@@ -22,8 +24,12 @@ pub(super) struct Health {
     damaged: OnceLock<String>,
     closing: AtomicBool,
     free_bytes: AtomicU64,
-    checked: Mutex<Option<Instant>>,
+    checked: Mutex<Option<Duration>>,
     pub live_bytes: AtomicU64,
+    /// Of the idempotency keys, if all were copied forward.
+    pub key_bytes: AtomicU64,
+    /// See `keys::GONE`.
+    pub gone: AtomicU64,
     pub lag: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_us: AtomicU64,
@@ -33,9 +39,15 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn new(disk: Arc<dyn Disk>, dir: PathBuf, retain_bytes: u64) -> Health {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        machine: Arc<dyn Machine>,
+        dir: PathBuf,
+        retain_bytes: u64,
+    ) -> Health {
         Health {
             disk,
+            machine,
             dir,
             live_bytes_max: retain_bytes / 100 * LIVE_SHARE_MAX_PERCENT,
             failed: OnceLock::new(),
@@ -44,6 +56,8 @@ impl Health {
             free_bytes: AtomicU64::new(u64::MAX),
             checked: Mutex::new(None),
             live_bytes: AtomicU64::new(0),
+            key_bytes: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
             lag: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             sync_us: AtomicU64::new(0),
@@ -57,7 +71,8 @@ impl Health {
         if self.failed.set(why).is_ok() {
             tracing::error!(
                 why = self.failed(),
-                "the store failed and takes nothing until it is opened again"
+                "the store failed and takes nothing more; see `df` and `dmesg`, and once the disk is well restart the \
+                 daemon, which recovers the journal: `systemctl restart longshore`"
             );
         }
     }
@@ -98,14 +113,19 @@ impl Health {
         if free_bytes < DISK_RESERVE_BYTES {
             return Some(Refused::DiskFull { free_bytes, reserve_bytes: DISK_RESERVE_BYTES });
         }
-        if self.live_bytes.load(Ordering::Relaxed) > self.live_bytes_max {
+        if self.live() > self.live_bytes_max {
             return Some(Refused::SizeCap);
         }
         let records = usize::try_from(self.lag.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         (records >= INDEX_LAG_RECORDS_MAX).then_some(Refused::IndexLag { records })
     }
 
-    /// Attempts go on where accepts do not: the reserve is theirs, down to what one of them needs to end.
+    /// What retention may not drop, in bytes of the journal.
+    pub(super) fn live(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed).saturating_add(self.key_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Why no attempt may start.
     pub(super) fn may_begin(&self) -> Result<(), Refused> {
         if let Some(stopped) = self.stopped() {
             return Err(stopped);
@@ -120,9 +140,9 @@ impl Health {
     /// At most `DISK_CHECK_EVERY` old. Only one caller asks; the others take what is known.
     pub(super) fn free_bytes(&self) -> u64 {
         if let Ok(mut checked) = self.checked.try_lock()
-            && checked.is_none_or(|at| at.elapsed() >= DISK_CHECK_EVERY)
+            && checked.is_none_or(|at| self.machine.elapsed() >= at + DISK_CHECK_EVERY)
         {
-            *checked = Some(Instant::now());
+            *checked = Some(self.machine.elapsed());
             match self.disk.free_bytes(&self.dir) {
                 Ok(free) => self.free_bytes.store(free, Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, "cannot ask how much of the disk is free"),
@@ -139,7 +159,8 @@ impl Health {
 /// start goes on from where the last record left it, and adds the time between, as the wall clock tells it; a
 /// wall clock that claims more than `EXPIRY_GAP_MAX` is wrong, and nothing is added.
 pub(super) struct Clock {
-    started: Instant,
+    machine: Arc<dyn Machine>,
+    started: Duration,
     at_start: Millis,
     highest: AtomicU64,
     /// What the wall clock said when it was last asked.
@@ -148,7 +169,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// `before`: wall clock and time of expiry of the same moment in the past.
-    pub(super) fn new(now: Millis, before: Option<(Millis, Millis)>) -> Clock {
+    pub(super) fn new(machine: Arc<dyn Machine>, now: Millis, before: Option<(Millis, Millis)>) -> Clock {
         let at_start = match before {
             None => now,
             Some((wall, clock)) => {
@@ -165,7 +186,8 @@ impl Clock {
             );
         }
         Clock {
-            started: Instant::now(),
+            started: machine.elapsed(),
+            machine,
             at_start,
             highest: AtomicU64::new(at_start.0),
             wall: AtomicU64::new(now.0),
@@ -173,7 +195,7 @@ impl Clock {
     }
 
     pub(super) fn expiry(&self, now: Millis) -> Millis {
-        self.expiry_after(now, self.started.elapsed())
+        self.expiry_after(now, self.machine.elapsed().saturating_sub(self.started))
     }
 
     fn expiry_after(&self, now: Millis, elapsed: Duration) -> Millis {
@@ -194,12 +216,13 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::machine::System;
 
     const HOUR: u64 = 3_600_000;
 
     #[test]
     fn the_time_of_expiry_neither_goes_back_nor_jumps_nor_stands() {
-        let clock = Clock::new(Millis(10 * HOUR), None);
+        let clock = Clock::new(Arc::new(System::default()), Millis(10 * HOUR), None);
         let second = Duration::from_secs(1);
         assert_eq!(clock.expiry_after(Millis(10 * HOUR + 500), second), Millis(10 * HOUR + 500));
         assert_eq!(clock.expiry_after(Millis(9 * HOUR), second), Millis(10 * HOUR + 500));
@@ -215,7 +238,8 @@ mod tests {
     #[test]
     fn a_start_adds_the_time_between_and_no_wrong_clock() {
         let start = |now: u64, wall: u64, clock: u64| {
-            let clock = Clock::new(Millis(now * HOUR), Some((Millis(wall * HOUR), Millis(clock * HOUR))));
+            let before = (Millis(wall * HOUR), Millis(clock * HOUR));
+            let clock = Clock::new(Arc::new(System::default()), Millis(now * HOUR), Some(before));
             clock.seen().1.0 / HOUR
         };
         assert_eq!(start(1030, 1000, 1000), 1030);

@@ -8,18 +8,27 @@ use super::{Error, Status};
 use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::time::Millis;
 
-/// A delivery's row. `d` position ordinal subscription
+/// The row of a delivery that has not ended. `d` position ordinal subscription
 const DELIVERY: u8 = b'd';
 /// When an open delivery is due. `t` handler due delivery
 const DUE: u8 = b't';
-/// A delivery by its status, but for done and skipped: those are nearly all. `s` status handler delivery
+/// The same by its status. `s` status handler delivery
 const STATUS: u8 = b's';
-/// An idempotency key. `k` hash
-const CLAIM: u8 = b'k';
+/// A run of idempotency keys: how many, when the last is forgotten, the latest event. `K` run
+const SEEN_RUN: u8 = b'K';
+/// A block of such a run. `k` run first-hash
+const SEEN_BLOCK: u8 = b'k';
 /// How often an event came again. `r` position ordinal
 const REDELIVERIES: u8 = b'r';
 /// Where a record lies whose segment was dropped. `m` position
 const MOVED: u8 = b'm';
+/// Rows of deliveries that ended, not yet in a table. `y` block
+const PAST_BLOCK: u8 = b'y';
+/// A table of such rows. `Y` table
+const PAST_TABLE: u8 = b'Y';
+/// The delivery was opened again after its end: its rows in the past may be out of date. `z` position ordinal
+/// subscription
+const REOPENED: u8 = b'z';
 /// A shelf's entry. `h` handler key
 const SHELF: u8 = b'h';
 /// A shelf's size. `H` handler
@@ -40,6 +49,8 @@ pub(super) const SCHEMA: &[u8] = b"!schema";
 pub(super) const CLOCK: &[u8] = b"!clock";
 pub(super) const FIRST: &[u8] = b"!first";
 pub(super) const LIVE: &[u8] = b"!live";
+/// Of the records below this, those are there that were copied; the others are dropped, or about to be.
+pub(super) const GONE: &[u8] = b"!gone";
 
 fn put_name(key: &mut Vec<u8>, name: &Name) {
     let text = name.as_str();
@@ -65,13 +76,6 @@ pub(super) fn delivery(id: &DeliveryId) -> Vec<u8> {
 
 pub(super) fn deliveries() -> Vec<u8> {
     vec![DELIVERY]
-}
-
-/// All deliveries of one event.
-pub(super) fn deliveries_of(event: EventRef) -> Vec<u8> {
-    let mut key = vec![DELIVERY];
-    put_event(&mut key, event);
-    key
 }
 
 /// All deliveries of the events of one record.
@@ -109,19 +113,52 @@ pub(super) fn status(status: Status, handler: &Name, id: &DeliveryId) -> Vec<u8>
     key
 }
 
-/// Done and skipped are nearly all deliveries: they have no key of their own.
-pub(super) fn has_status_key(status: Status) -> bool {
-    !matches!(status, Status::Done | Status::Skipped)
+pub(super) fn past_block(block: u64) -> Vec<u8> {
+    numbered(PAST_BLOCK, block)
 }
 
-pub(super) fn claim(hash: &[u8; 16]) -> Vec<u8> {
-    let mut key = vec![CLAIM];
-    key.extend_from_slice(hash);
+pub(super) fn past_blocks() -> Vec<u8> {
+    vec![PAST_BLOCK]
+}
+
+pub(super) fn past_table(table: u64) -> Vec<u8> {
+    numbered(PAST_TABLE, table)
+}
+
+pub(super) fn past_tables() -> Vec<u8> {
+    vec![PAST_TABLE]
+}
+
+pub(super) fn reopened(id: &DeliveryId) -> Vec<u8> {
+    let mut key = vec![REOPENED];
+    put_delivery(&mut key, id);
     key
 }
 
-pub(super) fn claims() -> Vec<u8> {
-    vec![CLAIM]
+pub(super) fn reopened_at(position: u64) -> Vec<u8> {
+    numbered(REOPENED, position)
+}
+
+pub(super) fn seen_run(run: u64) -> Vec<u8> {
+    numbered(SEEN_RUN, run)
+}
+
+pub(super) fn seen_runs() -> Vec<u8> {
+    vec![SEEN_RUN]
+}
+
+pub(super) fn seen_block(run: u64, first: &[u8; 16]) -> Vec<u8> {
+    let mut key = numbered(SEEN_BLOCK, run);
+    key.extend_from_slice(first);
+    key
+}
+
+pub(super) fn seen_blocks_of(run: u64) -> Vec<u8> {
+    numbered(SEEN_BLOCK, run)
+}
+
+pub(super) fn seen_blocks() -> Vec<u8> {
+    vec![SEEN_BLOCK]
 }
 
 pub(super) fn redeliveries(event: EventRef) -> Vec<u8> {

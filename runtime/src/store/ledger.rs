@@ -11,9 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::codec::Begun;
 use super::core::Core;
-use super::journal::disk::Real;
-use super::open::{Opened, Tuning, open};
-use super::retention::blocking;
+use super::open::{Ground, Opened, open};
 use super::shelf::{Entry, list, listing_range};
 use super::writer::Job;
 use super::*;
@@ -46,7 +44,8 @@ impl Ledger {
     /// # Errors
     /// `Directory`, `Locked`, `Damaged`, `UnknownKind`, `Io`, `Index`.
     pub fn open(options: Options, now: Millis) -> Result<(Ledger, Recovery), Error> {
-        Ledger::open_on(options, Arc::new(Real), now)
+        let ground = Ground::of(&options);
+        Ledger::open_upon(options, ground, now)
     }
 
     /// The same, with the journal on another disk than the system's: for tests that hold a sync back.
@@ -58,16 +57,16 @@ impl Ledger {
         disk: Arc<dyn journal::Disk>,
         now: Millis,
     ) -> Result<(Ledger, Recovery), Error> {
-        Ledger::open_tuned(options, Tuning::default(), disk, now)
+        let ground = Ground { disk, ..Ground::of(&options) };
+        Ledger::open_upon(options, ground, now)
     }
 
-    pub(super) fn open_tuned(
+    pub(super) fn open_upon(
         options: Options,
-        tuning: Tuning,
-        disk: Arc<dyn journal::Disk>,
+        ground: Ground,
         now: Millis,
     ) -> Result<(Ledger, Recovery), Error> {
-        let (Opened { core, writer }, recovery) = open(options, tuning, disk, now)?;
+        let (Opened { core, writer }, recovery) = open(options, ground, now)?;
         let (writer, stop) = (Mutex::new(Some(writer)), tokio::sync::Mutex::new(Stop::Open));
         Ok((Ledger { inner: Arc::new(Inner { core, writer, stop }) }, recovery))
     }
@@ -88,15 +87,22 @@ impl Ledger {
         self.core().health.refusing()
     }
 
-    // === lanes ===
+    /// An old segment that does not read, in words: senders are safe, and the operator should see to it. Cheap.
+    pub fn damage(&self) -> Option<&str> {
+        self.core().health.damage()
+    }
 
-    /// Whether an attempt may begin: the store writes, and its settle would fit on the disk. Cheap; asked before
-    /// each lease.
-    ///
-    /// # Errors
-    /// Why not. What is open waits and loses nothing.
+    /// Whether an attempt may start: the store writes, and there is room for what the attempt will have to say. A
+    /// call whose outcome could not be written down would be made again.
     pub fn may_begin(&self) -> Result<(), Refused> {
         self.core().health.may_begin()
+    }
+
+    // === lanes ===
+
+    /// The time by which things grow old, whatever the wall clock says: it never goes back, and goes on over restarts.
+    pub fn clock(&self, wall: Millis) -> Millis {
+        self.core().clock.expiry(wall)
     }
 
     /// Newly durable open deliveries, in order of acceptance, bounded: one that finds the channel full is
@@ -231,27 +237,29 @@ impl Ledger {
     // === history ===
 
     pub async fn events(&self, filter: EventFilter) -> Result<Page<EventRow>, Error> {
-        let core = self.core().clone();
-        blocking(move || history::events(&core, &filter)).await
+        self.core().blocking(move |core| history::events(core, &filter)).await
     }
 
     pub async fn event_row(&self, event: EventRef) -> Result<Option<EventRow>, Error> {
-        let core = self.core().clone();
-        blocking(move || history::event_row(&core, event)).await
+        self.core().blocking(move |core| history::event_row(core, event)).await
     }
 
     pub async fn deliveries(&self, filter: DeliveryFilter) -> Result<Page<DeliveryRow>, Error> {
-        let core = self.core().clone();
-        blocking(move || history::deliveries(&core, &filter)).await
+        self.core().blocking(move |core| history::deliveries(core, &filter)).await
     }
 
     pub async fn delivery(&self, delivery: &DeliveryId) -> Result<Option<DeliveryHistory>, Error> {
-        let (core, delivery) = (self.core().clone(), delivery.clone());
-        blocking(move || history::delivery(&core, &delivery)).await
+        let delivery = delivery.clone();
+        self.core().blocking(move |core| history::delivery(core, &delivery)).await
     }
 
     pub fn stat(&self) -> Stat {
         self.core().stat()
+    }
+
+    /// The journal as it is now: for an export or a backup, while everything goes on.
+    pub fn snapshot(&self) -> tools::Snapshot {
+        tools::Snapshot::of(&self.core().segments)
     }
 
     // === the end ===

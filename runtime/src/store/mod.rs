@@ -2,11 +2,12 @@
 //!
 //! This file is the room's face. Everything in it is a value; `ledger` keeps the promise.
 //!
-//! An event's way through the room: `accept` claims its key (`claims`), asks `filter` and `index` whether it is
+//! An event's way through the room: `accept` claims its key (`claims`), asks `index::seen` whether it is
 //! new, and hands the record (`codec`) to the `writer`, which puts batches into the `journal` and syncs them. What
 //! a record changes is staged (`stage`, `rows`, `shelf`), becomes visible in the `view` once it is durable, and goes
 //! to the index behind everybody's back. `deliveries` is what lanes ask, `history` what people ask, `retention`
-//! what is thrown away, `open` how it all starts.
+//! what is thrown away, `open` how it all starts, `tools` what is done with the files by hand. `journal::Disk`,
+//! `machine` and `index::tree` are the seams to the world: a simulation stands behind all three.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,19 +28,20 @@ mod claims;
 mod codec;
 mod core;
 mod deliveries;
-mod filter;
 mod health;
 mod history;
 mod index;
 pub mod journal;
 mod keys;
 pub mod ledger;
+pub mod machine;
 mod open;
 mod retention;
 mod rows;
 mod secrets;
 mod shelf;
 mod stage;
+pub mod tools;
 mod view;
 mod writer;
 
@@ -247,7 +249,7 @@ pub struct OpenDelivery {
     pub id: DeliveryId,
     pub handler: Name,
     pub due: Millis,
-    /// From when the time to give up counts: acceptance, or the operator's last `retry`.
+    /// From when the time to give up counts: acceptance, or the operator's last `retry`. By `Ledger::clock`.
     pub accepted_at: Millis,
     /// Attempts that are over; the next one is this plus one, plus `begun_without_end`. Never counts back.
     pub attempts: u32,
@@ -421,7 +423,11 @@ pub struct Stat {
     pub damaged: Option<String>,
     pub segments: u64,
     pub journal_bytes: u64,
+    /// What retention may not drop, beside idempotency keys: events under way with what was written about them,
+    /// and shelves.
     pub live_bytes: u64,
+    /// In the index, in their window or with their event still there.
+    pub idempotency_keys: u64,
     pub index_bytes: u64,
     pub index_lag_records: u64,
     pub free_bytes: u64,

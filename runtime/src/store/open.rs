@@ -2,33 +2,42 @@
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use super::claims::Claims;
 use super::codec::{KIND_MAX, Kind, Mark, Record};
 use super::core::Core;
-use super::filter::Filter;
 use super::health::{Clock, Health};
-use super::index::{Index, Progress};
+use super::index::on_sled::Folder;
+use super::index::{Home, Index, Progress};
+use super::journal::disk::Real;
 use super::journal::{self, Appender, Disk, NO_POSITION, Opening, Segments};
+use super::machine::{Machine, System};
 use super::stage::{Hot, Stage, apply};
 use super::view::{Reached, View};
-use super::writer::{Queue, Writer, now_us, reached};
+use super::writer::{Queue, Writer, reached};
 use super::{Error, Options, Recovery, keys};
 use crate::words::limits::SEGMENT_BYTES;
 use crate::words::time::Millis;
 
-/// What tests make smaller.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tuning {
+/// What a store stands on: its seams to the world. Tests put other things there.
+pub(super) struct Ground {
+    pub disk: Arc<dyn Disk>,
+    pub machine: Arc<dyn Machine>,
+    pub index: Arc<dyn Home>,
     pub segment_bytes: u64,
 }
 
-impl Default for Tuning {
-    fn default() -> Self {
-        Tuning { segment_bytes: SEGMENT_BYTES }
+impl Ground {
+    /// The system's disk and clock, and sled.
+    pub(super) fn of(options: &Options) -> Ground {
+        Ground {
+            disk: Arc::new(Real),
+            machine: Arc::new(System::default()),
+            index: Arc::new(Folder(options.path.join("index"))),
+            segment_bytes: SEGMENT_BYTES,
+        }
     }
 }
 
@@ -38,51 +47,72 @@ pub(super) struct Opened {
     pub writer: std::thread::JoinHandle<()>,
 }
 
-pub(super) fn open(
-    options: Options,
-    tuning: Tuning,
-    disk: Arc<dyn Disk>,
-    now: Millis,
-) -> Result<(Opened, Recovery), Error> {
-    let started = Instant::now();
-    let journal_dir = options.path.join("journal");
-    prepare(&*disk, &options.path)?;
+pub(super) fn open(options: Options, ground: Ground, now: Millis) -> Result<(Opened, Recovery), Error> {
+    prepare(&*ground.disk, &options.path)?;
     let lock = lock(&options.path)?;
-    make_dir(&*disk, &journal_dir)?;
+    make_dir(&*ground.disk, &options.path.join("journal"))?;
+    let (core, appender, recovery) = build(options, ground, Some(lock), now)?;
+    let writer = start_threads(&core, appender)?;
+    Ok((Opened { core, writer }, recovery))
+}
+
+/// The same for one thread that does everything in steps, and in a directory that is nowhere.
+#[cfg(test)]
+pub(super) fn open_in_steps(
+    options: Options,
+    ground: Ground,
+    now: Millis,
+) -> Result<(Arc<Core>, Writer, Recovery), Error> {
+    let (core, appender, recovery) = build(options, ground, None, now)?;
+    Ok((core.clone(), Writer::new(core, appender), recovery))
+}
+
+fn build(
+    options: Options,
+    ground: Ground,
+    lock: Option<fs::File>,
+    now: Millis,
+) -> Result<(Arc<Core>, Appender, Recovery), Error> {
+    let Ground { disk, machine, index: home, segment_bytes } = ground;
+    let started = machine.elapsed();
+    let journal_dir = options.path.join("journal");
     let opening = Opening {
         disk: disk.clone(),
+        machine: machine.clone(),
         dir: journal_dir.clone(),
-        segment_bytes: tuning.segment_bytes,
+        segment_bytes,
         kind_max: KIND_MAX,
         now,
     };
     let (mut appender, found) = journal::open(opening)?;
     let segments = appender.segments().clone();
     let end = segments.end();
-    // Before sled touches its files: from here on a clean stop is not the last word any more.
+    // Before the index's files are touched: from here on a clean stop is not the last word any more.
     mark_opened(&mut appender, now)?;
     let clean = clean_mark(&segments, found.last_record)?;
-    let boot = boot_id();
-    let (index, rebuilt) = open_index(&options.path.join("index"), &segments, end, clean, &boot)?;
+    let boot = machine.boot_id();
+    let (index, rebuilt) = open_index(&*home, &segments, end, clean, &boot)?;
     index.opened(&boot)?;
     let start = start_of(&index, &segments)?;
     let view = View::over(start);
     replay(&segments, &index, &view, start.end)?;
     drop_leftovers(&index, &segments, &*disk, &journal_dir)?;
 
-    let clock = clock_of(&index, now)?;
-    let health = Health::new(disk.clone(), options.path.clone(), options.retain_bytes);
+    let clock = clock_of(&index, machine.clone(), now)?;
+    let health = Health::new(disk.clone(), machine.clone(), options.path.clone(), options.retain_bytes);
     let live = index.number(keys::LIVE)?.unwrap_or(0);
     health.live_bytes.store(live, std::sync::atomic::Ordering::Relaxed);
+    let gone = index.number(keys::GONE)?.unwrap_or(0);
+    health.gone.store(gone, std::sync::atomic::Ordering::Relaxed);
     let core = Arc::new(Core {
         options,
         disk,
+        machine,
         journal_dir,
         segments,
         index,
         view,
         claims: Claims::new(),
-        filter: Filter::default(),
         queue: Queue::default(),
         health,
         clock,
@@ -90,8 +120,11 @@ pub(super) fn open(
         indexer: Mutex::new(None),
         retaining: tokio::sync::Mutex::new(()),
         opened_at: end,
+        has_threads: lock.is_some(),
         _lock: lock,
     });
+    core.note_keys();
+    let took = core.machine.elapsed().saturating_sub(started);
     let recovery = Recovery {
         segments: core.segments.list().len() as u64,
         journal_bytes: core.segments.bytes(),
@@ -99,10 +132,9 @@ pub(super) fn open(
         torn_bytes: found.torn_bytes,
         index_rebuilt: rebuilt,
         open_deliveries: super::deliveries::backlogs(&core)?.values().map(|backlog| backlog.open).sum(),
-        took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     };
-    let writer = start_threads(&core, appender)?;
-    Ok((Opened { core, writer }, recovery))
+    Ok((core, appender, recovery))
 }
 
 fn start_threads(core: &Arc<Core>, appender: Appender) -> Result<std::thread::JoinHandle<()>, Error> {
@@ -204,10 +236,10 @@ fn mark_opened(appender: &mut Appender, now: Millis) -> Result<(), Error> {
         journal::AppendError::Full(error) => Error::DiskFull(error.to_string()),
         journal::AppendError::Failed(error) => Error::Failed(error.to_string()),
     };
-    let mut batch = appender.begin(now_us()).map_err(failed)?;
+    let mut batch = appender.begin().map_err(failed)?;
     batch.push(&Record::Mark(Mark::Opened { at: now, clock: Millis(0) }).draft(), 0);
-    appender.write(batch, now_us()).map_err(failed)?;
-    appender.sync(now_us).map_err(failed)?;
+    appender.write(batch).map_err(failed)?;
+    appender.sync().map_err(failed)?;
     appender.publish();
     Ok(())
 }
@@ -224,14 +256,14 @@ fn clean_mark(segments: &Segments, last: Option<(u64, u8)>) -> Result<Option<u64
 
 /// Opens the index where it can be believed; else makes an empty one, and says why.
 fn open_index(
-    path: &Path,
+    home: &dyn Home,
     segments: &Segments,
     end: u64,
     clean: Option<u64>,
     boot: &str,
 ) -> Result<(Index, Option<String>), Error> {
-    let was_there = path.exists();
-    let why = match Index::open(path)
+    let was_there = home.is_there();
+    let why = match Index::open(home)
         .and_then(|index| Ok((distrust(&index, segments, end, clean, boot)?, index)))
     {
         Ok((None, index)) => return Ok((index, None)),
@@ -246,8 +278,8 @@ fn open_index(
     if is_news {
         tracing::warn!(%why, "the index is built again from the journal");
     }
-    set_aside(path)?;
-    Index::open(path).map(|index| (index, is_news.then_some(why)))
+    home.set_aside()?;
+    Index::open(home).map(|index| (index, is_news.then_some(why)))
 }
 
 /// Why the index cannot be believed; None: it can.
@@ -288,19 +320,6 @@ fn is_of_this_journal(segments: &Segments, progress: &Progress) -> Result<bool, 
     }
 }
 
-/// Kept once, for whoever wants to know what was wrong with it.
-fn set_aside(path: &Path) -> Result<(), Error> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let aside: PathBuf = path.with_extension("old");
-    let cannot = |what| move |source| Error::Io { what, path: path.to_owned(), source };
-    if aside.exists() {
-        fs::remove_dir_all(&aside).map_err(cannot("cannot remove what was set aside for"))?;
-    }
-    fs::rename(path, &aside).map_err(cannot("cannot set aside"))
-}
-
 fn start_of(index: &Index, segments: &Segments) -> Result<Reached, Error> {
     Ok(match index.progress()? {
         Some(progress) => {
@@ -313,7 +332,7 @@ fn start_of(index: &Index, segments: &Segments) -> Result<Reached, Error> {
 /// Reads what the index has not seen.
 fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<(), Error> {
     let mut hot = Hot::default();
-    let mut position = from;
+    let (mut position, base) = (from, segments.base());
     while let Some((header, records)) = segments.batch(position)? {
         let mut stage = Stage::new(view, index, &mut hot);
         for raw in &records {
@@ -326,10 +345,12 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
             apply(&mut stage, raw.position, bytes, &record)?;
         }
         let (changes, _) = stage.finish(records.len());
+        index.note_ended(changes.ended.iter().map(|(id, row)| (id.clone(), row.clone())));
         view.commit(changes, Some(reached(&header)));
         while let Some(generation) = view.next_full() {
             generation.write_to(index)?;
             view.applied(&generation);
+            index.tidy_if_behind(base)?;
         }
         position = header.end();
     }
@@ -341,10 +362,10 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
 }
 
 /// Goes on from the last time of expiry that the journal names.
-fn clock_of(index: &Index, now: Millis) -> Result<Clock, Error> {
-    let Some(pair) = index.get(keys::CLOCK)? else { return Ok(Clock::new(now, None)) };
+fn clock_of(index: &Index, machine: Arc<dyn Machine>, now: Millis) -> Result<Clock, Error> {
+    let Some(pair) = index.get(keys::CLOCK)? else { return Ok(Clock::new(machine, now, None)) };
     let (clock, wall) = (keys::number_in(&pair, 0)?, keys::number_in(&pair, 8)?);
-    Ok(Clock::new(now, Some((Millis(wall), Millis(clock)))))
+    Ok(Clock::new(machine, now, Some((Millis(wall), Millis(clock)))))
 }
 
 /// Segments that a retention was about to delete when the process ended; and what must not be missing.
@@ -366,15 +387,5 @@ fn drop_leftovers(index: &Index, segments: &Segments, disk: &dyn Disk, dir: &Pat
             why: format!("segment {first} and those behind it are missing"),
         }),
         _ => Ok(()),
-    }
-}
-
-/// Names this boot of the machine: what a process wrote in it is in the page cache, if not on disk.
-fn boot_id() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    match id.trim() {
-        // Nothing to compare: no index is believed but after a clean stop.
-        "" => format!("unknown-{:016x}", rand::random::<u64>()),
-        id => id.to_owned(),
     }
 }

@@ -8,18 +8,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::claims::key_of;
-use super::codec::{
-    AcceptRecord, CopyRecord, HoldRecord, KeyCopy, KeyDrop, Mark, Record, ShelfChange, ShelfRecord,
-};
+use super::codec::{AcceptRecord, CopyRecord, HoldRecord, KeyCopy, Mark, Record, ShelfChange, ShelfRecord};
 use super::codec::{Kind, SettleRecord, StateCopy};
 use super::core::Core;
 use super::deliveries::change_all;
+use super::index::prefixed;
 use super::journal::RawRecord;
 use super::journal::segments::Segment;
-use super::rows::Row;
 use super::shelf::{Entry, set_entry};
 use super::stage::{events_at, read_secrets};
-use super::view::{KeyEntry, prefixed};
 use super::writer::Batch;
 use super::{Error, Retained, Status, history, keys};
 use crate::words::event::{DeliveryId, Name};
@@ -35,12 +32,7 @@ pub(super) async fn retain(core: &Arc<Core>, now: Millis) -> Result<Retained, Er
     purge_shelves(core, now).await?;
     for (oldest, next) in doomed(core, wall, now)? {
         // Keys are asked of the index alone: it must have everything that the segment says.
-        let (reader, end) = (core.clone(), next.header.base);
-        blocking(move || match reader.view.wait_applied(end) {
-            true => Ok(()),
-            false => Err(reader.stopped_error()),
-        })
-        .await?;
+        core.wait_applied(next.header.base).await?;
         match check(core, &oldest, next.header.base).await {
             // It stays, and with it those behind it: the chain of segments has no gaps.
             Err(damage @ Error::Damaged { .. }) => {
@@ -111,10 +103,10 @@ fn last_written(core: &Core, next: &Segment) -> Result<Millis, Error> {
 
 /// Reads a segment whole before anything of it is copied: half of it copied at every retention would fill the disk.
 async fn check(core: &Arc<Core>, segment: &Segment, end: u64) -> Result<(), Error> {
-    let (core, mut position) = (core.clone(), segment.header.base);
-    blocking(move || {
+    let mut position = segment.header.base;
+    core.blocking(move |core| {
         while position < end {
-            position = read(&core, position)?.1;
+            position = read(core, position)?.1;
         }
         Ok(())
     })
@@ -126,8 +118,7 @@ async fn empty(core: &Arc<Core>, segment: &Segment, end: u64, now: Millis) -> Re
     let mut dropped = 0;
     let mut position = segment.header.base;
     while position < end {
-        let reader = core.clone();
-        let (records, next) = blocking(move || read(&reader, position)).await?;
+        let (records, next) = core.blocking(move |core| read(core, position)).await?;
         for chunk in records.chunks(RETAIN_CHUNK_RECORDS) {
             let chunk = chunk.to_vec();
             dropped += core.change(move |batch| sort_out(batch, chunk, now)).await?;
@@ -194,7 +185,6 @@ fn read(core: &Core, position: u64) -> Result<(Vec<Candidate>, u64), Error> {
 #[derive(Default)]
 struct Verdicts {
     positions: Vec<u64>,
-    key_drops: Vec<KeyDrop>,
     key_copies: Vec<KeyCopy>,
     events: u64,
 }
@@ -227,12 +217,10 @@ fn sort_out(batch: &mut Batch, chunk: Vec<Candidate>, now: Millis) -> Result<u64
                 }
             }
             Record::Copy(CopyRecord::Keys(copies)) => {
-                for copy in copies {
-                    sort_key(batch, &mut verdicts, *copy, now)?;
-                }
+                verdicts.key_copies.extend(copies.iter().filter(|copy| now < copy.expires));
             }
             // Counts of redeliveries are in the index and travel with their event; marks have done their work.
-            Record::Copy(_) | Record::Redelivery(_) | Record::Mark(_) => {}
+            Record::Copy(_) | Record::Redelivery(_) | Record::Mark(_) | Record::Gap(_) => {}
         }
     }
     verdicts.write(batch)
@@ -249,8 +237,8 @@ impl Verdicts {
         if !self.key_copies.is_empty() {
             batch.append(&Record::Copy(CopyRecord::Keys(self.key_copies)), 0)?;
         }
-        if !self.positions.is_empty() || !self.key_drops.is_empty() {
-            let mark = Mark::Dropped { positions: self.positions, keys: self.key_drops };
+        if !self.positions.is_empty() {
+            let mark = Mark::Dropped { positions: self.positions, keys: Vec::new() };
             batch.append(&Record::Mark(mark), 0)?;
         }
         Ok(self.events)
@@ -266,49 +254,36 @@ fn sort_accept(
     accept: &AcceptRecord,
     now: Millis,
 ) -> Result<(), Error> {
-    let entries = batch
-        .stage
-        .scan(prefixed(&keys::deliveries_at(candidate.position)))
-        .collect::<Result<Vec<_>, Error>>()?;
-    let mut rows = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
-        rows.push((keys::delivery_in(&key, 1)?, Row::decode(&value)?, value));
-    }
-    if rows.iter().any(|(_, row, _)| row.is_live()) {
-        let state = state_of(batch, candidate.position, accept, &rows)?;
+    let mut live = batch.stage.scan(prefixed(&keys::deliveries_at(candidate.position)));
+    if live.next().transpose()?.is_some() {
+        drop(live);
+        let state = state_of(batch, candidate.position, accept)?;
         return copy_whole(batch, candidate, state);
     }
+    drop(live);
     verdicts.positions.push(candidate.position);
     verdicts.events += accept.events.len() as u64;
     for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
         let key = key_of(accept.source.as_str(), &event.id);
         let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires: accept.expires };
-        sort_key(batch, verdicts, copy, now)?;
+        // A key in its window outlives its event. Where a later event has it, that one counts.
+        verdicts.key_copies.extend((now < copy.expires).then_some(copy));
     }
     Ok(())
 }
 
-type KnownRow = (DeliveryId, Row, super::index::Blob);
-
-fn state_of(
-    batch: &Batch,
-    position: u64,
-    accept: &AcceptRecord,
-    rows: &[KnownRow],
-) -> Result<Vec<StateCopy>, Error> {
+fn state_of(batch: &Batch, position: u64, accept: &AcceptRecord) -> Result<Vec<StateCopy>, Error> {
     let mut state = Vec::with_capacity(accept.events.len());
-    for (_, event) in accept.events.iter().zip(events_at(position)) {
-        let redeliveries = batch.stage.get(&keys::redeliveries(event))?.unwrap_or_default();
-        let of_event = rows.iter().filter(|(id, ..)| id.event == event);
-        let row = |(id, _, value): &KnownRow| {
-            let subscription: Name = id.subscription.clone();
-            (subscription, bytes::Bytes::copy_from_slice(value))
-        };
-        state.push(StateCopy {
-            ordinal: event.ordinal,
-            redeliveries: bytes::Bytes::copy_from_slice(&redeliveries),
-            rows: of_event.map(row).collect(),
-        });
+    for (event, event_ref) in accept.events.iter().zip(events_at(position)) {
+        let redeliveries = batch.stage.get(&keys::redeliveries(event_ref))?.unwrap_or_default();
+        let mut rows = Vec::with_capacity(event.deliveries.len());
+        for delivery in &event.deliveries {
+            let id = DeliveryId { event: event_ref, subscription: delivery.subscription.clone() };
+            let row = batch.stage.row(&id)?.map(|row| bytes::Bytes::copy_from_slice(&row.encode()));
+            rows.extend(row.map(|row| (id.subscription, row)));
+        }
+        let redeliveries = bytes::Bytes::copy_from_slice(&redeliveries);
+        state.push(StateCopy { ordinal: event_ref.ordinal, redeliveries, rows });
     }
     Ok(state)
 }
@@ -333,8 +308,8 @@ fn sort_chained(
     delivery: &DeliveryId,
 ) -> Result<(), Error> {
     debug_assert_ne!(candidate.kind, Kind::Accept as u8);
-    let is_kept =
-        !verdicts.positions.contains(&delivery.event.position) && batch.stage.row(delivery)?.is_some();
+    // Its event lies before it: if it was kept, it has been copied by now.
+    let is_kept = batch.stage.get(&keys::moved(delivery.event.position))?.is_some();
     if is_kept {
         copy_whole(batch, candidate, Vec::new())
     } else {
@@ -343,21 +318,6 @@ fn sort_chained(
         }
         Ok(())
     }
-}
-
-/// A key in its window outlives its event.
-fn sort_key(batch: &Batch, verdicts: &mut Verdicts, copy: KeyCopy, now: Millis) -> Result<(), Error> {
-    let entry = batch.stage.index.get(&keys::claim(&copy.key))?;
-    let entry = entry.map(|value| KeyEntry::decode(&value)).transpose()?;
-    if entry.is_none_or(|entry| entry.stored.event != copy.event) {
-        return Ok(());
-    }
-    if now < copy.expires {
-        verdicts.key_copies.push(copy);
-    } else {
-        verdicts.key_drops.push(KeyDrop { key: copy.key, position: copy.event.position });
-    }
-    Ok(())
 }
 
 // === shelves ===
@@ -412,9 +372,8 @@ fn keep_shelf_value(batch: &mut Batch, at: u64, shelf: &ShelfRecord, now: Millis
 async fn purge_shelves(core: &Arc<Core>, now: Millis) -> Result<(), Error> {
     let mut range = Some(prefixed(&keys::shelves()));
     while let Some((from, to)) = range.take() {
-        let reader = core.clone();
         let bounds = (from, to.clone());
-        let (expired, last) = blocking(move || expired_in(&reader, bounds, now)).await?;
+        let (expired, last) = core.blocking(move |core| expired_in(core, bounds, now)).await?;
         range = last.map(|last| (Bound::Excluded(last), to));
         if expired.is_empty() {
             continue;
@@ -468,12 +427,10 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         batch.append(&Record::Mark(Mark::First { sequence }), 0).map(drop)
     })
     .await?;
-    let (core, segment, base) = (core.clone(), segment.clone(), next.header.base);
-    blocking(move || {
-        // An index that was still in this segment could not go on from it.
-        if !core.view.wait_applied(base) {
-            return Err(core.stopped_error());
-        }
+    // An index that was still in this segment could not go on from it.
+    core.wait_applied(next.header.base).await?;
+    let segment = segment.clone();
+    core.blocking(move |core| {
         core.index.flush()?;
         let cannot = |source| Error::Io { what: "cannot delete", path: segment.path.clone(), source };
         let bytes = segment.file.length().map_err(cannot)?;
@@ -483,17 +440,4 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         Ok(bytes)
     })
     .await
-}
-
-pub(super) async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(result) => result,
-        Err(ended) => match ended.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only where the runtime is shutting down.
-            Err(_) => Err(Error::Closing),
-        },
-    }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::codec::{AcceptRecord, EventRecord, HoldRecord, In, Out, RulingRecord, SettleRecord, Unreadable};
 use super::codec::{status_byte, status_of};
 use super::index::Blob;
-use super::{Error, NewDelivery, OpenDelivery, Ruling, Status};
+use super::{DeliveryFilter, Error, NewDelivery, OpenDelivery, Ruling, Status};
 use crate::words::attempt::{ErrorKind, Outcome, Verdict};
 use crate::words::event::{DeliveryId, Name};
 use crate::words::limits::EVENT_TYPE_BYTES_MAX;
@@ -36,6 +36,8 @@ pub(super) struct Row {
     pub head: u64,
     /// Of its event's record, for the count of live bytes.
     pub bytes: u64,
+    /// Of the records that were written about it since.
+    pub chain_bytes: u64,
     /// That record has other deliveries too.
     pub shared: bool,
     pub last_status: Option<u16>,
@@ -69,11 +71,29 @@ impl Row {
             changed_at: position,
             head: 0,
             bytes,
+            chain_bytes: 0,
             shared,
             last_status: None,
             last_took_ms: None,
             error_kind: None,
         }
+    }
+
+    pub(super) fn status_byte(&self) -> u8 {
+        status_byte(self.status)
+    }
+
+    pub(super) fn error_byte(&self) -> Option<u8> {
+        self.error_kind.map(error_byte)
+    }
+
+    /// Whether a filter lets it through, but for times and the text of an error.
+    pub(super) fn is(&self, filter: &DeliveryFilter) -> bool {
+        filter.source.as_ref().is_none_or(|source| *source == self.source)
+            && filter.event_type.as_ref().is_none_or(|text| cut(text) == self.event_type)
+            && filter.handler.as_ref().is_none_or(|handler| *handler == self.handler)
+            && filter.status.is_none_or(|status| status == self.status)
+            && filter.error_kind.is_none_or(|kind| self.error_kind == Some(kind))
     }
 
     /// Its event may not be dropped.
@@ -86,8 +106,7 @@ impl Row {
             id,
             handler: self.handler.clone(),
             due: self.due,
-            // A wall clock that was behind must not make it old.
-            accepted_at: self.counted_from.max(self.aged_from),
+            accepted_at: self.aged_from,
             attempts: self.attempts,
             begun_without_end: self.begun_without_end,
         }
@@ -171,6 +190,7 @@ impl Row {
         out.u64(self.changed_at);
         out.u64(self.head);
         out.u64(self.bytes);
+        out.u64(self.chain_bytes);
         out.flag(self.shared);
         out.option(self.last_status, Out::u16);
         out.option(self.last_took_ms, Out::u64);
@@ -200,6 +220,7 @@ impl Row {
             changed_at: bytes.u64()?,
             head: bytes.u64()?,
             bytes: bytes.u64()?,
+            chain_bytes: bytes.u64()?,
             shared: bytes.flag()?,
             last_status: bytes.option(In::u16)?,
             last_took_ms: bytes.option(In::u64)?,
@@ -210,8 +231,37 @@ impl Row {
     }
 }
 
+#[cfg(test)]
+impl Row {
+    pub(super) fn ended_example() -> Row {
+        let name = Name::new("crm").expect("it is a name");
+        Row {
+            status: Status::Done,
+            test: false,
+            handler: name.clone(),
+            source: name,
+            event_type: "message.received".into(),
+            accepted_at: Millis(1),
+            counted_from: Millis(1),
+            aged_from: Millis(1),
+            due: Millis(1),
+            ended_at: Some(Millis(2)),
+            attempts: 1,
+            begun_without_end: 0,
+            changed_at: 7,
+            head: 7,
+            bytes: 700,
+            chain_bytes: 300,
+            shared: false,
+            last_status: Some(200),
+            last_took_ms: Some(3),
+            error_kind: None,
+        }
+    }
+}
+
 /// `verify` keeps types below this; the index does not depend on it.
-fn cut(event_type: &str) -> &str {
+pub(super) fn cut(event_type: &str) -> &str {
     &event_type[..event_type.floor_char_boundary(EVENT_TYPE_BYTES_MAX)]
 }
 
@@ -227,7 +277,7 @@ const ERROR_KINDS: [ErrorKind; 8] = [
 ];
 
 /// Its place in `ERROR_KINDS`, which only ever grows at its end.
-fn error_byte(kind: ErrorKind) -> u8 {
+pub(super) fn error_byte(kind: ErrorKind) -> u8 {
     let at = ERROR_KINDS.iter().position(|known| *known == kind).expect("every kind is listed");
     u8::try_from(at).expect("there are eight")
 }
@@ -259,6 +309,7 @@ mod tests {
             changed_at: 7,
             head: 8,
             bytes: 9,
+            chain_bytes: 10,
             shared: true,
             last_status: Some(503),
             last_took_ms: Some(10),

@@ -7,9 +7,9 @@ use bytes::Bytes;
 
 use super::codec::{In, Out, Record, SettleRecord, ShelfChange, ShelfRecord, Unreadable};
 use super::index::Blob;
+use super::index::prefixed;
 use super::journal::Segments;
 use super::stage::{Stage, add_live};
-use super::view::prefixed;
 use super::{Error, keys};
 use crate::words::event::Name;
 use crate::words::limits::{SHELF_INLINE_BYTES_MAX, SHELF_SCAN_MAX};

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::claims::{Hash, Stored, key_of};
+use super::claims::{Stored, key_of};
 use super::codec::{
-    AcceptRecord, CopyRecord, KeyDrop, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
+    AcceptRecord, CopyRecord, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
 };
-use super::index::{Blob, Index, Range};
+use super::index::{Blob, Index, KeyEntry, Range, prefixed};
 use super::rows::Row;
-use super::view::{Changes, KeyPut, Op, Scan, View, prefixed};
+use super::view::{Changes, KeyPut, Op, Scan, View};
 use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
 use crate::words::event::{DeliveryId, EventRef};
 use crate::words::time::Millis;
@@ -99,7 +99,19 @@ impl<'a> Stage<'a> {
     }
 
     pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
-        self.get(&keys::delivery(id))?.map(|value| Row::decode(&value)).transpose()
+        if let Some(value) = self.get(&keys::delivery(id))? {
+            return Row::decode(&value).map(Some);
+        }
+        if let Some(row) = self.changes.ended.get(id) {
+            return Ok(Some(row.clone()));
+        }
+        if self.is_kept(id.event.position)? { self.index.ended(id) } else { Ok(None) }
+    }
+
+    /// Whether retention left a record where it is, or copied it.
+    pub(super) fn is_kept(&self, position: u64) -> Result<bool, Error> {
+        let gone = self.get(keys::GONE)?.map(|value| keys::number_in(&value, 0)).transpose()?.unwrap_or(0);
+        Ok(position >= gone || self.get(&keys::moved(position))?.is_some())
     }
 
     /// # Errors
@@ -114,24 +126,29 @@ pub(super) fn apply(stage: &mut Stage, position: u64, bytes: usize, record: &Rec
     match record {
         Record::Accept(record) => apply_accept(stage, position, bytes, record),
         Record::Redelivery(record) => redelivered(stage, position, record),
-        Record::Begun(record) => change_row(stage, position, &record.delivery, |row| row.begun()),
+        Record::Begun(record) => change_row(stage, (position, bytes), &record.delivery, |row| row.begun()),
         Record::EffectIntent(record) | Record::EffectResponse(record) => {
-            change_row(stage, position, &record.delivery, |_| ())
+            change_row(stage, (position, bytes), &record.delivery, |_| ())
         }
         Record::Settle(record) => {
             shelf::settled(stage, position, record)?;
-            change_row(stage, position, &record.delivery, |row| row.settled(record))?;
+            change_row(stage, (position, bytes), &record.delivery, |row| row.settled(record))?;
             announce_retry(stage, record)
         }
         Record::Shelf(record) => shelf::copied(stage, position, record),
-        Record::Hold(record) => change_row(stage, position, &record.delivery, |row| row.held(record)),
-        Record::Ruling(record) => change_row(stage, position, &record.delivery, |row| row.ruled(record)),
+        Record::Hold(record) => {
+            change_row(stage, (position, bytes), &record.delivery, |row| row.held(record))
+        }
+        Record::Ruling(record) => {
+            change_row(stage, (position, bytes), &record.delivery, |row| row.ruled(record))
+        }
         Record::SecretsSeen(record) => {
             stage.put(keys::secrets(&record.source), secrets_value(position, record));
             Ok(())
         }
         Record::Copy(record) => copied(stage, position, record),
         Record::Mark(mark) => marked(stage, mark),
+        Record::Gap(_) => Ok(()),
     }
 }
 
@@ -154,12 +171,10 @@ pub(super) fn apply_accept(
             let row = Row::accepted(record, event, delivery, position, bytes as u64, deliveries > 1);
             set_row(stage, &id, None, Some(&row))?;
         }
-        stage.changes.keys.push(KeyPut {
-            key: key_of(record.source.as_str(), &event.id),
+        stage.seen(KeyEntry {
+            hash: key_of(record.source.as_str(), &event.id),
             stored: Stored { event: event_ref, body_hash: event.body_hash },
             expires: record.expires,
-            copied: false,
-            claim: None,
         });
     }
     let source = keys::source(&record.source);
@@ -175,6 +190,10 @@ pub(super) fn events_at(position: u64) -> impl Iterator<Item = EventRef> {
 }
 
 impl Stage<'_> {
+    fn seen(&mut self, entry: KeyEntry) {
+        self.changes.keys.push(KeyPut { entry, claim: None });
+    }
+
     /// Hands the last `claims.len()` keys the claims that wait for them to be indexed.
     pub(super) fn attach_claims(
         &mut self,
@@ -229,22 +248,31 @@ fn redelivered(stage: &mut Stage, position: u64, record: &Redelivery) -> Result<
 /// A record whose delivery was dropped changes nothing.
 fn change_row(
     stage: &mut Stage,
-    position: u64,
+    (position, bytes): (u64, usize),
     id: &DeliveryId,
     change: impl FnOnce(&mut Row),
 ) -> Result<(), Error> {
     let Some(old) = stage.row(id)?.filter(|row| row.changed_at < position) else { return Ok(()) };
-    let mut new = Row { changed_at: position, head: position, ..old.clone() };
+    let chain_bytes = old.chain_bytes + bytes as u64;
+    let mut new = Row { changed_at: position, head: position, chain_bytes, ..old.clone() };
     change(&mut new);
     set_row(stage, id, Some(&old), Some(&new))?;
     live_changed(stage, id, Some(&old), Some(&new))
+}
+
+impl Stage<'_> {
+    /// It leaves the tree, where only what is under way has rows.
+    fn end(&mut self, id: &DeliveryId, row: &Row) {
+        self.delete(&keys::delivery(id));
+        self.changes.ended.insert(id.clone(), row.clone());
+    }
 }
 
 /// Writes a row, and every key that follows from it. `old: None` means that no layer has the row.
 fn set_row(stage: &mut Stage, id: &DeliveryId, old: Option<&Row>, new: Option<&Row>) -> Result<(), Error> {
     let derived = |row: &Row| {
         let due = (row.status == Status::Open).then(|| keys::due(&row.handler, row.due, id));
-        let status = keys::has_status_key(row.status).then(|| keys::status(row.status, &row.handler, id));
+        let status = row.is_live().then(|| keys::status(row.status, &row.handler, id));
         [due, status].into_iter().flatten().collect::<Vec<_>>()
     };
     let (before, after) = (old.map(derived).unwrap_or_default(), new.map(derived).unwrap_or_default());
@@ -256,9 +284,17 @@ fn set_row(stage: &mut Stage, id: &DeliveryId, old: Option<&Row>, new: Option<&R
         if is_new { stage.put_new(key, Blob::default()) } else { stage.put(key, Blob::default()) }
     }
     match new {
+        Some(row) if !row.is_live() => stage.end(id, row),
         Some(row) if is_new => stage.put_new(keys::delivery(id), row.encode()),
         Some(row) => stage.put(keys::delivery(id), row.encode()),
         None => stage.delete(&keys::delivery(id)),
+    }
+    if let Some(row) = new.filter(|_| old.is_some_and(|old| !old.is_live())) {
+        // What the past says of it may be out of date from here on.
+        stage.put(keys::reopened(id), Blob::from(&row.changed_at.to_be_bytes()));
+        if row.is_live() {
+            stage.changes.ended.remove(id);
+        }
     }
     if let Some(row) =
         new.filter(|row| row.status == Status::Open && old.is_none_or(|old| became_due(old, row)))
@@ -307,13 +343,16 @@ fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), 
     Ok(())
 }
 
-/// A record may not be dropped, and counts whole, as long as any of its deliveries is live.
+/// A record may not be dropped, and counts whole, as long as any of its deliveries is live; what was written about a
+/// delivery counts as long as that one is.
 fn live_changed(
     stage: &mut Stage,
     id: &DeliveryId,
     old: Option<&Row>,
     new: Option<&Row>,
 ) -> Result<(), Error> {
+    let chain = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.chain_bytes);
+    add_live(stage, chain(new), chain(old))?;
     let live = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.bytes);
     if live(old) == live(new) || is_kept_by_another(stage, id, old.or(new))? {
         return Ok(());
@@ -382,13 +421,10 @@ fn copied(stage: &mut Stage, at: u64, record: &CopyRecord) -> Result<(), Error> 
                 copied_accept(stage, *position, &accept, state)?;
             }
         }
-        CopyRecord::Keys(copies) => stage.changes.keys.extend(copies.iter().map(|copy| KeyPut {
-            key: copy.key,
-            stored: Stored { event: copy.event, body_hash: copy.body_hash },
-            expires: copy.expires,
-            copied: true,
-            claim: None,
-        })),
+        CopyRecord::Keys(copies) => copies.iter().for_each(|copy| {
+            let stored = Stored { event: copy.event, body_hash: copy.body_hash };
+            stage.seen(KeyEntry { hash: copy.key, stored, expires: copy.expires });
+        }),
     }
     Ok(())
 }
@@ -405,8 +441,13 @@ fn copied_accept(
         copied_counts(stage, event, &copy.redeliveries)?;
         for (subscription, row) in &copy.rows {
             let id = DeliveryId { event, subscription: subscription.clone() };
-            if stage.row(&id)?.is_none() {
-                let row = Row::decode(row)?;
+            let row = Row::decode(row)?;
+            let known = stage.row(&id)?;
+            // The past lets go of what ended in segments that are gone: it is told again.
+            if !row.is_live() && known.as_ref().is_some_and(|known| known.changed_at <= row.changed_at) {
+                stage.end(&id, &row);
+            }
+            if known.is_none() {
                 set_row(stage, &id, None, Some(&row))?;
                 // Listings go by handler, also where nothing of it is open any more.
                 let backlog = keys::backlog(&row.handler);
@@ -422,15 +463,11 @@ fn copied_accept(
         stage.put_hot(source, Blob::default());
     }
     clock_seen(stage, accept.received_at, accept.clock)?;
-    stage.changes.keys.extend(accept.events.iter().zip(events_at(position)).map(|(event, event_ref)| {
-        KeyPut {
-            key: key_of(accept.source.as_str(), &event.id),
-            stored: Stored { event: event_ref, body_hash: event.body_hash },
-            expires: accept.expires,
-            copied: true,
-            claim: None,
-        }
-    }));
+    for (event, event_ref) in accept.events.iter().zip(events_at(position)) {
+        let stored = Stored { event: event_ref, body_hash: event.body_hash };
+        let hash = key_of(accept.source.as_str(), &event.id);
+        stage.seen(KeyEntry { hash, stored, expires: accept.expires });
+    }
     Ok(())
 }
 
@@ -456,12 +493,17 @@ fn marked(stage: &mut Stage, mark: &Mark) -> Result<(), Error> {
         Mark::First { sequence } => {
             stage.put(keys::FIRST.to_vec(), Blob::from(&sequence.to_be_bytes()));
         }
-        Mark::Dropped { positions, keys } => {
+        // Keys that are named there, by an earlier version, leave the index when their window is over.
+        Mark::Dropped { positions, .. } => {
             for position in positions {
                 dropped(stage, *position)?;
             }
-            let drops = keys.iter().map(|KeyDrop { key, position }| (*key as Hash, *position));
-            stage.changes.key_drops.extend(drops);
+            // They come in the order of the journal, and what was kept among them was copied before.
+            let behind = positions.iter().map(|position| position + 1).max().unwrap_or(0);
+            let known = stage.get_hot(keys::GONE)?.map(|value| keys::number_in(&value, 0)).transpose()?;
+            if known.is_none_or(|known| known < behind) {
+                stage.put_hot(keys::GONE.to_vec(), Blob::from(&behind.to_be_bytes()));
+            }
         }
     }
     Ok(())
@@ -480,16 +522,9 @@ fn clock_seen(stage: &mut Stage, wall: Millis, clock: Millis) -> Result<(), Erro
 
 /// A record is in no listing any more, and everything that hung on it goes with it.
 fn dropped(stage: &mut Stage, position: u64) -> Result<(), Error> {
-    let rows: Vec<_> = stage.scan(prefixed(&keys::deliveries_at(position))).collect::<Result<_, _>>()?;
-    for (key, value) in rows {
-        let row = Row::decode(&value)?;
-        let id = keys::delivery_in(&key, 1)?;
-        set_row(stage, &id, Some(&row), None)?;
-        live_changed(stage, &id, Some(&row), None)?;
-    }
-    let counts: Vec<_> = stage.scan(prefixed(&keys::redeliveries_at(position))).collect::<Result<_, _>>()?;
-    for (key, _) in counts {
-        stage.delete(&key);
+    for prefix in [keys::redeliveries_at(position), keys::reopened_at(position)] {
+        let found: Vec<_> = stage.scan(prefixed(&prefix)).collect::<Result<_, _>>()?;
+        found.iter().for_each(|(key, _)| stage.delete(key));
     }
     if stage.get(&keys::moved(position))?.is_some() {
         stage.delete(&keys::moved(position));

@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::Error;
-use super::claims::{Claim, Hash, Stored};
-use super::index::{Blob, Index, Range};
-use super::keys;
-use crate::words::limits::{INDEX_BATCH_RECORDS_MAX, INDEX_PACE};
-use crate::words::time::Millis;
+use super::claims::Claim;
+use super::index::{Blob, Ended, Index, KeyEntry, Range};
+use super::rows::Row;
+use crate::words::event::DeliveryId;
+use crate::words::limits::{INDEX_BATCH_CHANGES_MAX, INDEX_BATCH_RECORDS_MAX, INDEX_PACE};
 
 /// One change of the index. `fresh`: the key is new with this change, so that undoing it leaves nothing to do.
 #[derive(Clone, Debug)]
@@ -26,11 +28,7 @@ pub(super) struct Op {
 /// An idempotency key on its way to the index.
 #[derive(Clone)]
 pub(super) struct KeyPut {
-    pub key: Hash,
-    pub stored: Stored,
-    pub expires: Millis,
-    /// Copied forward: does not replace a later event's.
-    pub copied: bool,
+    pub entry: KeyEntry,
     pub claim: Option<Arc<Claim>>,
 }
 
@@ -39,8 +37,8 @@ pub(super) struct KeyPut {
 pub(super) struct Changes {
     pub ops: BTreeMap<Blob, Op>,
     pub keys: Vec<KeyPut>,
-    /// Keys that go, where they still name this position.
-    pub key_drops: Vec<(Hash, u64)>,
+    /// Rows of deliveries that ended.
+    pub ended: BTreeMap<DeliveryId, Row>,
     pub records: usize,
 }
 
@@ -60,13 +58,15 @@ pub(super) struct Generation {
     pub records: usize,
     ops: HashMap<Blob, Op>,
     pub keys: Vec<KeyPut>,
-    key_drops: Vec<(Hash, u64)>,
+    ended: Vec<Ended>,
 }
 
 #[derive(Default)]
 pub(super) struct View {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// The same for whoever waits on the runtime: the index came further, or stops.
+    moved: Notify,
 }
 
 #[derive(Default)]
@@ -130,8 +130,10 @@ impl View {
             inner.put(key, op);
         }
         inner.active.keys.extend(changes.keys);
-        inner.active.key_drops.extend(changes.key_drops);
-        if inner.active.records >= INDEX_BATCH_RECORDS_MAX {
+        inner.active.ended.extend(changes.ended);
+        let is_full = inner.active.records >= INDEX_BATCH_RECORDS_MAX
+            || inner.active.ops.len() >= INDEX_BATCH_CHANGES_MAX;
+        if is_full {
             inner.seal();
         }
         drop(inner);
@@ -178,17 +180,23 @@ impl View {
             }
         }
         drop(inner);
-        self.changed.notify_all();
+        self.moved.notify_waiters();
     }
 
-    /// Blocks until the index has come to `position`. False: it stopped before.
-    pub(super) fn wait_applied(&self, position: u64) -> bool {
-        let inner = self.lock();
-        let inner = self
-            .changed
-            .wait_while(inner, |inner| inner.applied < position && !inner.stopping)
-            .unwrap_or_else(PoisonError::into_inner);
-        inner.applied >= position
+    /// Until the index has come to `position`. False: it stopped before.
+    pub(super) async fn wait_applied(&self, position: u64) -> bool {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            let (applied, stopping) = {
+                let inner = self.lock();
+                (inner.applied, inner.stopping)
+            };
+            if applied >= position || stopping {
+                return applied >= position;
+            }
+            moved.await;
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -198,6 +206,7 @@ impl View {
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
         self.changed.notify_all();
+        self.moved.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -241,68 +250,10 @@ impl Generation {
 
     /// Writes it to the index, atomically with the position that it reaches.
     pub(super) fn write_to(&self, index: &Index) -> Result<(), Error> {
-        let mut final_keys: HashMap<Hash, Option<&KeyPut>> = HashMap::with_capacity(self.keys.len());
-        for (key, position) in &self.key_drops {
-            let stored = index.get(&keys::claim(key))?.map(|value| KeyEntry::decode(&value)).transpose()?;
-            if stored.is_some_and(|entry| entry.stored.event.position == *position) {
-                final_keys.insert(*key, None);
-            }
-        }
-        for put in &self.keys {
-            if put.copied && KeyEntry::later_than(put, index, final_keys.get(&put.key).copied().flatten())? {
-                continue;
-            }
-            final_keys.insert(put.key, Some(put));
-        }
         let ops = self.ops.iter().map(|(key, op)| (key.clone(), op.value.clone()));
-        let claims = final_keys
-            .into_iter()
-            .map(|(key, put)| (Blob::from(keys::claim(&key)), put.map(|put| KeyEntry::of(put).encode())));
+        let keys = self.keys.iter().map(|put| put.entry).collect();
         let Reached { end, batch, written_at } = self.reached;
-        index.apply(ops.chain(claims), (end, batch, written_at))
-    }
-}
-
-// === idempotency keys ===
-
-/// An idempotency key as the index has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeyEntry {
-    pub stored: Stored,
-    pub expires: Millis,
-}
-
-impl KeyEntry {
-    fn of(put: &KeyPut) -> KeyEntry {
-        KeyEntry { stored: put.stored, expires: put.expires }
-    }
-
-    /// Whether the index, or this generation, has a later event under a copied key.
-    fn later_than(put: &KeyPut, index: &Index, in_generation: Option<&KeyPut>) -> Result<bool, Error> {
-        let indexed = index.get(&keys::claim(&put.key))?.map(|value| KeyEntry::decode(&value)).transpose()?;
-        let positions = [
-            indexed.map(|entry| entry.stored.event.position),
-            in_generation.map(|other| other.stored.event.position),
-        ];
-        Ok(positions.into_iter().flatten().any(|position| position > put.stored.event.position))
-    }
-
-    fn encode(&self) -> Blob {
-        let mut out = super::codec::Out(Vec::with_capacity(26));
-        out.event(self.stored.event);
-        out.u64(self.stored.body_hash);
-        out.millis(self.expires);
-        Blob::from(out.0)
-    }
-
-    pub(super) fn decode(value: &Blob) -> Result<KeyEntry, Error> {
-        let bytes = bytes::Bytes::copy_from_slice(value);
-        let mut bytes = super::codec::In::new(&bytes);
-        let mut read = || -> Result<KeyEntry, super::codec::Unreadable> {
-            let (event, body_hash) = (bytes.event()?, bytes.u64()?);
-            Ok(KeyEntry { stored: Stored { event, body_hash }, expires: bytes.millis()? })
-        };
-        read().map_err(|error| Error::Index(error.to_string()))
+        index.apply(ops, keys, &self.ended, (end, batch, written_at))
     }
 }
 
@@ -415,10 +366,4 @@ fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
         Bound::Excluded(key) => Bound::Excluded(key.as_slice()),
         Bound::Unbounded => Bound::Unbounded,
     }
-}
-
-/// Everything that begins with `prefix`.
-pub(super) fn prefixed(prefix: &[u8]) -> Range {
-    let end = keys::after_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
-    (Bound::Included(prefix.to_vec()), end)
 }

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
@@ -193,20 +192,27 @@ impl Queue {
             }
             inner = self.filled.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
+        Some(inner.take())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl QueueInner {
+    /// As much as a batch may have.
+    fn take(&mut self) -> Vec<Job> {
         let mut bytes = 0;
         let mut count = 0;
-        for job in inner.jobs.iter().take(BATCH_RECORDS_MAX) {
+        for job in self.jobs.iter().take(BATCH_RECORDS_MAX) {
             bytes += job.bytes();
             if count > 0 && bytes > BATCH_BYTES_MAX {
                 break;
             }
             count += 1;
         }
-        Some(inner.jobs.drain(..count).collect())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs.drain(..count).collect()
     }
 }
 
@@ -330,12 +336,23 @@ impl Writer {
         }
     }
 
+    /// One batch of what waits, without waiting. False: nothing does.
+    #[cfg(test)]
+    pub(super) fn step(&mut self) -> bool {
+        let jobs = self.core.queue.lock().take();
+        let waited = !jobs.is_empty();
+        if waited {
+            self.batch(jobs);
+        }
+        waited
+    }
+
     fn batch(&mut self, jobs: Vec<Job>) {
         if let Some(why) = self.core.health.failed() {
             let failure = Failure::Failed(why.to_owned());
             return jobs.into_iter().for_each(|job| job.refuse(&failure, 0));
         }
-        let builder = match self.appender.begin(now_us()) {
+        let builder = match self.appender.begin() {
             Ok(builder) => builder,
             Err(error) => {
                 let failure = self.failure(error);
@@ -377,17 +394,18 @@ impl Writer {
 
     /// Writes and syncs. Only after this may anybody hear of it.
     fn persist(&mut self, builder: BatchBuilder, must_sync: bool) -> Result<BatchHeader, Failure> {
-        let header = self.appender.write(builder, now_us()).map_err(|error| self.failure(error))?;
+        let header = self.appender.write(builder).map_err(|error| self.failure(error))?;
         let health = &self.core.health;
         health.records.fetch_add(u64::from(header.records), Ordering::Relaxed);
         if must_sync || self.core.options.durability == Durability::PowerLoss {
-            let started = Instant::now();
-            self.appender.sync(now_us).map_err(|error| self.failure(error))?;
-            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let started = self.core.machine.elapsed();
+            self.appender.sync().map_err(|error| self.failure(error))?;
+            let took = self.core.machine.elapsed().saturating_sub(started).as_micros();
+            let took = u64::try_from(took).unwrap_or(u64::MAX);
             health.syncs.fetch_add(1, Ordering::Relaxed);
             health.sync_us.fetch_add(took, Ordering::Relaxed);
         }
-        health.durable_at.store(now_us(), Ordering::Relaxed);
+        health.durable_at.store(self.core.machine.now_us(), Ordering::Relaxed);
         self.appender.publish();
         Ok(header)
     }
@@ -415,13 +433,13 @@ impl Writer {
         while let Some(generation) = core.view.next_now() {
             core.index_generation(&generation)?;
         }
-        let mut builder = self.appender.begin(now_us()).map_err(|error| self.failure(error).error())?;
+        let mut builder = self.appender.begin().map_err(|error| self.failure(error).error())?;
         core.index.closed(builder.next_position())?;
         let (at, clock) = core.clock.seen();
         let mark = Mark::Clean { at, clock };
         builder.push(&Record::Mark(mark).draft(), 0);
-        self.appender.write(builder, now_us()).map_err(|error| self.failure(error).error())?;
-        self.appender.sync(now_us).map_err(|error| self.failure(error).error())?;
+        self.appender.write(builder).map_err(|error| self.failure(error).error())?;
+        self.appender.sync().map_err(|error| self.failure(error).error())?;
         self.appender.trim();
         Ok(())
     }
@@ -450,10 +468,4 @@ fn stage_jobs(
 
 pub(super) fn reached(header: &BatchHeader) -> Reached {
     Reached { end: header.end(), batch: header.position, written_at: header.written_at }
-}
-
-/// Microseconds since the epoch: for answer times, which people read, and for nothing else.
-pub(super) fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

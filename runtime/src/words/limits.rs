@@ -162,10 +162,14 @@ pub const RETAIN_AGE_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const RETAIN_BYTES_DEFAULT: u64 = 10 * GIB as u64;
 /// Open deliveries older than this become dead.
 pub const OPEN_AGE_MAX_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// An idempotency key that outlives its event, in the journal.
+pub const KEY_COPY_BYTES: u64 = 42;
 /// Live data over this share of `store.retain.max_size` refuses senders.
 pub const LIVE_SHARE_MAX_PERCENT: u64 = 70;
 /// Accepting stops this far before the disk is full; the reserve is for responses and settles.
 pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
+/// Attempts stop starting this far before it: what is under way can still be settled.
+pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;
@@ -174,14 +178,21 @@ pub const BATCH_BYTES_MAX: usize = 8 * MIB;
 pub const WRITER_QUEUE_MAX: usize = 4096;
 /// One record of the journal: a body at its cap, its headers, and room.
 pub const RECORD_BYTES_MAX: usize = GIB;
-/// Records that go to the index in one batch. sled lets nobody read while it applies one, so it stays small.
-pub const INDEX_BATCH_RECORDS_MAX: usize = 512;
-/// The index waits this long for more records: a delivery that ends meanwhile costs it one write, not five.
-pub const INDEX_PACE: Duration = Duration::from_millis(50);
-/// The filter before the index: room for this many idempotency keys at least (1.25 MiB) ...
-pub const FILTER_KEYS_MIN: usize = 1 << 20;
-/// ... at ten bits each: fewer than one new event in fifty has to ask the index when it is full.
+/// Records that go to the index in one batch ...
+pub const INDEX_BATCH_RECORDS_MAX: usize = 16_384;
+/// ... or changes of single keys, if there are as many before. sled lets nobody read while it applies a batch.
+pub const INDEX_BATCH_CHANGES_MAX: usize = 2048;
+/// The index waits this long for more records: a delivery that ends meanwhile costs it nothing.
+pub const INDEX_PACE: Duration = Duration::from_millis(200);
+/// The filters before the runs of idempotency keys: at ten bits a key, fewer than one new event in fifty has to ask
+/// the index for one of them.
 pub const FILTER_BITS_PER_KEY: usize = 10;
+/// Runs of idempotency keys of like size that are merged at once.
+pub const SEEN_MERGE_RUNS: usize = 4;
+/// Blocks that are read, written or removed in one step of merging.
+pub const SEEN_STEP_BLOCKS: usize = 64;
+/// Rows of deliveries that ended that make a table of the history: 2 MiB, and as much in memory before.
+pub const PAST_TABLE_ROWS: usize = 16_384;
 /// Events of one request.
 pub const EVENTS_PER_REQUEST_MAX: usize = 10_000;
 /// What sled may hold of its pages.
@@ -199,10 +210,16 @@ pub const HISTORY_PAGE_MAX: usize = 1000;
 pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Rows looked at for one page; a rarer filter goes on from `next`.
 pub const HISTORY_SCAN_MAX: usize = 20_000;
+/// Messages read from the journal for one page that is filtered by the text of an error.
+pub const HISTORY_MESSAGES_MAX: usize = 4000;
 /// Bytes read from the journal for one page.
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// One gap of `store repair`, header included: it is read as one record. A longer stretch becomes several.
+pub const GAP_BYTES_MAX: u64 = MIB as u64;
+/// Records that `store check` remembers with their delivery; the link to an older one is looked up in its file.
+pub const CHECK_LINKS_REMEMBERED: usize = 100_000;
 /// A shelf value up to this size lies in the index itself: counters are added to without reading the journal.
 pub const SHELF_INLINE_BYTES_MAX: usize = 64;
 /// Records that retention moves or drops in one go, so that accepts need not wait for it.
@@ -233,8 +250,6 @@ pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const AFTER_MIN: Duration = Duration::from_millis(100);
 /// What is left of a note or a reason where the record of an attempt is too large for the journal.
 pub const SHORT_REASON_CHARS_MAX: usize = 200;
-/// No attempt begins with less of the disk free: its settle, and the responses of its calls, must fit.
-pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 
@@ -364,6 +379,9 @@ pub const PAGE_ROWS_DEFAULT: usize = 50;
 pub const PAGE_ROWS_MAX: usize = 1000;
 /// The largest answer that the CLI reads: the largest body in base64, with room for its headers.
 pub const API_ANSWER_BYTES_MAX: usize = 256 * MIB;
+/// Lines of an export are sent in chunks of this size, and so many of them wait for whoever reads them.
+pub const EXPORT_CHUNK_BYTES: usize = 64 * KIB;
+pub const EXPORT_CHUNKS_MAX: usize = 4;
 /// A connection to a daemon on this machine that takes longer is not going to be one.
 pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `send --count`. More is a load test, and there is `cargo xtask bench` for that.

@@ -8,9 +8,11 @@ use super::disk::{Disk, File};
 use super::format::{BatchBuilder, BatchHeader, SEGMENT_HEADER, SegmentHeader};
 use super::recovery::{Opening, SUFFIX, SUFFIX_NEW};
 use super::segments::{Segment, Segments};
+use crate::store::machine::Machine;
 
 pub struct Appender {
     disk: Arc<dyn Disk>,
+    machine: Arc<dyn Machine>,
     dir: PathBuf,
     segment_bytes: u64,
     kind_max: u8,
@@ -64,10 +66,11 @@ impl Appender {
         end: u64,
         last_batch: u64,
     ) -> Appender {
-        let Opening { disk, dir, segment_bytes, kind_max, .. } = opening;
+        let Opening { disk, machine, dir, segment_bytes, kind_max, .. } = opening;
         let buffer = Vec::new();
         Appender {
             disk,
+            machine,
             dir,
             segment_bytes,
             kind_max,
@@ -100,16 +103,16 @@ impl Appender {
     }
 
     /// An empty batch for the end of the journal. Starts a new segment where the current one is full.
-    pub fn begin(&mut self, now_us: u64) -> Result<BatchBuilder, AppendError> {
+    pub fn begin(&mut self) -> Result<BatchBuilder, AppendError> {
         if self.end - self.current.header.base >= self.segment_bytes {
-            self.rotate(now_us)?;
+            self.rotate()?;
         }
         let buffer = std::mem::take(&mut self.buffer);
         Ok(BatchBuilder::new(self.current.header.salt, self.end, buffer))
     }
 
     /// Puts a batch behind the last one. It is not durable, and not readable, before `sync`.
-    pub fn write(&mut self, batch: BatchBuilder, now_us: u64) -> Result<BatchHeader, AppendError> {
+    pub fn write(&mut self, batch: BatchBuilder) -> Result<BatchHeader, AppendError> {
         let back = match self.end == self.current.header.base {
             true => 0,
             false => u32::try_from(self.end - self.last_batch).expect("a batch stays below 4 GiB"),
@@ -120,7 +123,7 @@ impl Appender {
             records: 0,
             durable: self.durable,
             durable_at: self.durable_at,
-            written_at: now_us,
+            written_at: self.machine.now_us(),
             back,
             records_crc: 0,
         });
@@ -134,10 +137,10 @@ impl Appender {
     }
 
     /// Makes everything written durable. After an error nothing may be appended any more.
-    pub fn sync(&mut self, now_us: impl FnOnce() -> u64) -> Result<(), AppendError> {
+    pub fn sync(&mut self) -> Result<(), AppendError> {
         self.current.file.sync().map_err(AppendError::Failed)?;
         self.durable = self.end;
-        self.durable_at = now_us();
+        self.durable_at = self.machine.now_us();
         Ok(())
     }
 
@@ -152,18 +155,16 @@ impl Appender {
         let _ = self.current.file.trim(self.current.offset(self.end));
     }
 
-    fn rotate(&mut self, now_us: u64) -> Result<(), AppendError> {
+    fn rotate(&mut self) -> Result<(), AppendError> {
         if self.durable < self.end {
-            self.current.file.sync().map_err(AppendError::Failed)?;
-            self.durable = self.end;
-            self.durable_at = now_us;
+            self.sync()?;
         }
         let header = SegmentHeader {
-            salt: rand::random(),
+            salt: self.machine.salt(),
             sequence: self.current.header.sequence + 1,
             base: self.end,
             previous_batch: self.last_batch,
-            created_at: now_us / 1000,
+            created_at: self.machine.now_us() / 1000,
             kind_max: self.kind_max,
         };
         let segment = create_segment(&*self.disk, &self.dir, header, self.segment_bytes, &[])

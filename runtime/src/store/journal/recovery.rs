@@ -14,6 +14,7 @@ use super::format::{
 };
 use super::segments::{Segment, Segments};
 use crate::store::Error;
+use crate::store::machine::Machine;
 use crate::words::time::Millis;
 
 pub(super) const SUFFIX: &str = ".seg";
@@ -24,6 +25,7 @@ const SEARCH_BYTES: usize = 1 << 20;
 /// How a journal is opened.
 pub struct Opening {
     pub disk: Arc<dyn Disk>,
+    pub machine: Arc<dyn Machine>,
     pub dir: PathBuf,
     pub segment_bytes: u64,
     pub kind_max: u8,
@@ -101,7 +103,7 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
 
 fn new_header(opening: &Opening, sequence: u64, base: u64, previous_batch: u64) -> SegmentHeader {
     SegmentHeader {
-        salt: rand::random(),
+        salt: opening.machine.salt(),
         sequence,
         base,
         previous_batch,

@@ -3,19 +3,45 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::disk::Real;
 use super::format::{BATCH_HEADER, SEGMENT_HEADER};
 use super::held::{Call, Held};
 use super::*;
 use crate::store::Error;
+use crate::store::machine::Machine;
 use crate::words::time::Millis;
 
 const SEGMENT: u64 = 1 << 20;
 const KIND_MAX: u8 = 9;
 
 fn opening(dir: &Path, disk: Arc<dyn Disk>) -> Opening {
-    Opening { disk, dir: dir.to_owned(), segment_bytes: SEGMENT, kind_max: KIND_MAX, now: Millis(1) }
+    let (machine, dir) = (Arc::new(Ticking::default()), dir.to_owned());
+    Opening { disk, machine, dir, segment_bytes: SEGMENT, kind_max: KIND_MAX, now: Millis(1) }
+}
+
+/// Its clock goes by one whenever it is asked.
+#[derive(Default)]
+struct Ticking(AtomicU64);
+
+impl Machine for Ticking {
+    fn now_us(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn boot_id(&self) -> String {
+        String::new()
+    }
+
+    fn salt(&self) -> u64 {
+        rand::random()
+    }
 }
 
 fn reopen(dir: &Path) -> Result<(Appender, Found), Error> {
@@ -23,11 +49,11 @@ fn reopen(dir: &Path) -> Result<(Appender, Found), Error> {
 }
 
 fn append(journal: &mut Appender, payloads: &[&[u8]], sync: bool) -> Vec<u64> {
-    let mut batch = journal.begin(5).unwrap();
+    let mut batch = journal.begin().unwrap();
     let positions = payloads.iter().map(|bytes| batch.push(&Draft::new(1, bytes.to_vec()), 0)).collect();
-    journal.write(batch, 5).unwrap();
+    journal.write(batch).unwrap();
     if sync {
-        journal.sync(|| 6).unwrap();
+        journal.sync().unwrap();
     }
     journal.publish();
     positions
@@ -71,7 +97,7 @@ fn records_are_read_back_by_position_and_in_order() {
     assert_eq!(segments.record(first[2]).unwrap().unwrap().payload, large);
     let two = segments.record(second[0]).unwrap().unwrap();
     let header = segments.batch_header(two.batch).unwrap().unwrap();
-    assert_eq!((header.durable, header.durable_at, header.written_at), (two.batch, 6, 5));
+    assert_eq!((header.durable, header.durable_at, header.written_at), (two.batch, 2, 3));
     assert_eq!(segments.before(&header), Some(0));
     assert_eq!(payloads(&segments), [b"one".to_vec(), vec![], large, b"two".to_vec()]);
     assert!(matches!(segments.record(first[0] + 1), Err(Error::Damaged { .. })));
@@ -246,10 +272,10 @@ fn an_unknown_kind_refuses_also_in_an_older_segment() {
     let dir = tempfile::tempdir().unwrap();
     let newer = Opening { kind_max: KIND_MAX + 1, ..opening(dir.path(), Arc::new(Real)) };
     let (mut journal, _) = open(newer).unwrap();
-    let mut batch = journal.begin(5).unwrap();
+    let mut batch = journal.begin().unwrap();
     batch.push(&Draft::new(KIND_MAX + 1, vec![0; SEGMENT as usize]), 0);
-    journal.write(batch, 5).unwrap();
-    journal.sync(|| 6).unwrap();
+    journal.write(batch).unwrap();
+    journal.sync().unwrap();
     assert!(matches!(reopen(dir.path()), Err(Error::UnknownKind(_, 10))));
     append(&mut journal, &[b"rotates"], true);
     drop(journal);
@@ -263,16 +289,16 @@ fn a_full_disk_leaves_the_journal_usable_and_a_failed_sync_does_not() {
     let (mut journal, _) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
     append(&mut journal, &[b"one"], true);
     disk.fail_writes(Some(rustix::io::Errno::NOSPC.raw_os_error()));
-    let batch = journal.begin(5).unwrap();
-    assert!(matches!(journal.write(batch, 5), Err(AppendError::Full(_))));
+    let batch = journal.begin().unwrap();
+    assert!(matches!(journal.write(batch), Err(AppendError::Full(_))));
     disk.fail_writes(None);
     append(&mut journal, &[b"two"], true);
     assert_eq!(payloads(journal.segments()), [b"one", b"two"]);
     disk.fail_syncs(true);
-    let mut batch = journal.begin(5).unwrap();
+    let mut batch = journal.begin().unwrap();
     batch.push(&Draft::new(1, b"lost".to_vec()), 0);
-    journal.write(batch, 5).unwrap();
-    assert!(matches!(journal.sync(|| 6), Err(AppendError::Failed(_))));
+    journal.write(batch).unwrap();
+    assert!(matches!(journal.sync(), Err(AppendError::Failed(_))));
 }
 
 #[test]
@@ -291,10 +317,10 @@ fn an_unknown_kind_refuses_also_below_the_durable_mark_of_the_last_segment() {
     let dir = tempfile::tempdir().unwrap();
     let newer = Opening { kind_max: KIND_MAX + 1, ..opening(dir.path(), Arc::new(Real)) };
     let (mut journal, _) = open(newer).unwrap();
-    let mut batch = journal.begin(5).unwrap();
+    let mut batch = journal.begin().unwrap();
     batch.push(&Draft::new(KIND_MAX + 1, b"new".to_vec()), 0);
-    journal.write(batch, 5).unwrap();
-    journal.sync(|| 6).unwrap();
+    journal.write(batch).unwrap();
+    journal.sync().unwrap();
     append(&mut journal, &[b"one"], true);
     append(&mut journal, &[b"two"], true);
     drop(journal);
@@ -330,12 +356,12 @@ fn a_rotation_without_a_free_file_may_be_tried_again_and_leaves_nothing() {
     let fails = |errno: rustix::io::Errno| Some(errno.raw_os_error());
     for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE] {
         disk.fail_opens(fails(errno));
-        assert!(matches!(journal.begin(5), Err(AppendError::Full(_))));
+        assert!(matches!(journal.begin(), Err(AppendError::Full(_))));
         disk.fail_opens(None);
         assert_eq!(segment_files(dir.path()), before);
     }
     disk.fail_writes(fails(rustix::io::Errno::NOSPC));
-    assert!(matches!(journal.begin(5), Err(AppendError::Full(_))));
+    assert!(matches!(journal.begin(), Err(AppendError::Full(_))));
     disk.fail_writes(None);
     assert_eq!(segment_files(dir.path()), before, "nothing passing is left");
     append(&mut journal, &[b"in the second segment"], true);

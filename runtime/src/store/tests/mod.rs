@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::journal::held::Held;
-use super::open::Tuning;
+use super::open::Ground;
 use super::*;
 use crate::words::attempt::{Attempt, Blame, CallRecord, Outcome};
 use crate::words::shelf::ShelfTxn;
@@ -18,11 +18,13 @@ mod clock;
 mod deliveries;
 mod history;
 mod model;
+mod month;
 mod pace;
 mod records;
 mod recovery;
 mod retention;
 mod shelf;
+mod steps;
 
 pub(super) const NOW: Millis = Millis(1_790_000_000_000);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -56,8 +58,8 @@ pub(super) fn open_held(path: &Path) -> (Ledger, Held) {
 
 pub(super) fn open_small(path: &Path, options: Options, now: Millis) -> (Ledger, Recovery) {
     let _ = path;
-    let tuning = Tuning { segment_bytes: 16 * 1024 };
-    Ledger::open_tuned(options, tuning, Arc::new(super::journal::disk::Real), now).unwrap()
+    let ground = Ground { segment_bytes: 16 * 1024, ..Ground::of(&options) };
+    Ledger::open_upon(options, ground, now).unwrap()
 }
 
 pub(super) fn new_event(id: &str, deliveries: &[(&str, &str)]) -> NewEvent {

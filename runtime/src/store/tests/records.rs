@@ -231,16 +231,17 @@ async fn a_store_with_a_record_of_an_unknown_kind_does_not_start() {
     drop(open(dir.path()));
     let opening = Opening {
         disk: Arc::new(journal::disk::Real),
+        machine: Arc::new(machine::System::default()),
         dir: dir.path().join("journal"),
         segment_bytes: 1 << 20,
         kind_max: KIND_MAX + 1,
         now: NOW,
     };
     let (mut newer, _) = journal::open(opening).unwrap();
-    let mut batch = newer.begin(1).unwrap();
+    let mut batch = newer.begin().unwrap();
     batch.push(&Draft::new(KIND_MAX + 1, b"of a later version".to_vec()), 0);
-    newer.write(batch, 1).unwrap();
-    newer.sync(|| 2).unwrap();
+    newer.write(batch).unwrap();
+    newer.sync().unwrap();
     drop(newer);
     let error = Ledger::open(options(dir.path()), NOW).err().unwrap();
     assert!(matches!(error, Error::UnknownKind(_, kind) if kind == KIND_MAX + 1), "{error}");

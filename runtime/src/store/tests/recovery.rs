@@ -169,7 +169,11 @@ async fn an_index_of_another_journal_or_ahead_of_its_own_is_not_believed() {
 async fn after_another_boot_only_a_clean_stop_is_believed() {
     use crate::store::{index::Index, keys};
     let dir = tempfile::tempdir().unwrap();
-    let boot_elsewhere = || Index::open(&dir.path().join("index")).unwrap().put_raw(keys::BOOT, b"another");
+    let boot_elsewhere = || {
+        Index::open(&super::super::index::on_sled::Folder(dir.path().join("index")))
+            .unwrap()
+            .put_raw(keys::BOOT, b"another")
+    };
     let ledger = open(dir.path());
     accept_one(&ledger, for_crm("evt_0")).await;
     ledger.close().await.unwrap();

@@ -1,19 +1,50 @@
 //! The bare side: an axum server that verifies the same HMAC and does nothing else. It prints its address.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use clap::Parser;
 use hmac::{Hmac, Mac as _};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::Sha256;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+#[derive(Parser)]
+struct Args {
+    /// Certificate and key, PEM.
+    #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"])]
+    tls: Option<Vec<PathBuf>>,
+}
+
+/// As in Longshore's own configuration.
+const BODY_BYTES_MAX: usize = 5 << 20;
+/// Handshakes that nobody has taken yet.
+const HANDSHAKES_MAX: usize = 1024;
 
 #[tokio::main]
 async fn main() {
-    let app = Router::new().route(bench::PATH, post(receive)).with_state(bench::mac());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+    let args = Args::parse();
+    let app = Router::new().route(bench::PATH, post(receive));
+    let app = app.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(bench::mac());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     println!("{}", listener.local_addr().expect("a bound socket has an address"));
-    axum::serve(listener, app).await.expect("the server runs until it is killed");
+    let served = match args.tls.as_deref() {
+        Some([certificate, key]) => {
+            axum::serve(Handshakes::of(listener, acceptor(certificate, key)), app).await
+        }
+        _ => axum::serve(listener, app).await,
+    };
+    served.expect("the server runs until it is killed");
 }
 
 async fn receive(State(mac): State<Hmac<Sha256>>, headers: HeaderMap, body: Bytes) -> StatusCode {
@@ -33,4 +64,57 @@ fn verify(mut mac: Hmac<Sha256>, headers: &HeaderMap, body: &[u8]) -> Option<()>
     mac.update(body);
     mac.verify_slice(&hex::decode(signature).ok()?).ok()?;
     (age <= 300).then_some(())
+}
+
+// === TLS ===
+
+fn acceptor(certificate: &Path, key: &Path) -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_file(certificate).expect("the file holds a certificate");
+    let key = PrivateKeyDer::from_pem_file(key).expect("the file holds a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for every version")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("certificate and key belong together");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Connections whose handshake is done. Each handshake is a task, so that none waits for another.
+struct Handshakes {
+    done: mpsc::Receiver<TlsStream<TcpStream>>,
+    address: std::net::SocketAddr,
+}
+
+impl Handshakes {
+    fn of(listener: TcpListener, acceptor: TlsAcceptor) -> Handshakes {
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let (tell, done) = mpsc::channel(HANDSHAKES_MAX);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.expect("connections can be accepted");
+                let (acceptor, tell) = (acceptor.clone(), tell.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        let _ = tell.send(stream).await;
+                    }
+                });
+            }
+        });
+        Handshakes { done, address }
+    }
+}
+
+impl axum::serve::Listener for Handshakes {
+    type Io = TlsStream<TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        (self.done.recv().await.expect("the accepting task never ends"), self.address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        Ok(self.address)
+    }
 }

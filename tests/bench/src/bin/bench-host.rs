@@ -130,7 +130,7 @@ fn event() -> host::Event {
         attempt: 1,
         query: None,
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-        body: bench::body(0, 0).into(),
+        body: bench::request::sample_body().into(),
         attributes: Vec::new(),
     }
 }
