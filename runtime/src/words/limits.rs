@@ -251,8 +251,6 @@ pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const AFTER_MIN: Duration = Duration::from_millis(100);
 /// What is left of a note or a reason where the record of an attempt is too large for the journal.
 pub const SHORT_REASON_CHARS_MAX: usize = 200;
-/// No attempt begins with less of the disk free: its settle, and the responses of its calls, must fit.
-pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 
