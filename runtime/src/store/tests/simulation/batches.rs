@@ -265,7 +265,8 @@ impl Life {
                     *held += u64::from(status == Status::Held);
                     *resumed += u64::from(status == Status::Open);
                 }
-                Record::Copy(CopyRecord::Whole { .. } | CopyRecord::Keys(_)) | Record::Shelf(_) if retains => {}
+                Record::Copy(CopyRecord::Whole { .. } | CopyRecord::Keys(_)) | Record::Shelf(_)
+                    if retains => {}
                 Record::Mark(Mark::First { .. } | Mark::Clock { .. }) if retains => {}
                 Record::Mark(Mark::Dropped { positions, .. }) if retains => {
                     for position in positions.clone() {
@@ -326,6 +327,7 @@ fn index_step(core: &crate::store::core::Core) {
         return;
     }
     if let Err(error) = core.index_step() {
+        core.index.disown();
         core.health.fail(error.to_string());
         core.view.stop();
     }

@@ -121,7 +121,11 @@ pub(super) enum Op {
         now: Millis,
     },
     /// `old`: what it must end.
-    Retain { now: Millis, clock: Millis, old: Vec<DeliveryId> },
+    Retain {
+        now: Millis,
+        clock: Millis,
+        old: Vec<DeliveryId>,
+    },
 }
 
 impl Op {
