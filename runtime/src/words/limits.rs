@@ -171,6 +171,8 @@ pub const KEY_COPY_BYTES: u64 = 42;
 pub const LIVE_SHARE_MAX_PERCENT: u64 = 70;
 /// Accepting stops this far before the disk is full; the reserve is for responses and settles.
 pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
+/// Attempts stop starting this far before it: what is under way can still be settled.
+pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;

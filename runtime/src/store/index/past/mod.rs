@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::prefixed;
 use super::seen::Ops;
 use super::tree::{Blob, Tree};
+use crate::store::drill::bound;
 use crate::store::rows::Row;
 use crate::store::{DeliveryFilter, Error, keys};
 use crate::words::event::DeliveryId;
@@ -184,7 +185,7 @@ impl Past {
 
     /// Enough rows for a table.
     pub(super) fn is_behind(&self) -> bool {
-        self.recent.read().unwrap_or_else(PoisonError::into_inner).applied >= PAST_TABLE_ROWS
+        self.recent.read().unwrap_or_else(PoisonError::into_inner).applied >= bound(PAST_TABLE_ROWS)
     }
 
     /// A table is of no use when the records that ended its deliveries are gone: what stays of them was noted again.

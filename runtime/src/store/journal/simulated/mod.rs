@@ -138,7 +138,7 @@ impl Simulated {
         self.lock().room = bytes;
     }
 
-    /// Calls that were refused so far, but for reservations, which nobody needs.
+    /// Calls that were refused so far, but for those about reserved blocks, which nobody needs.
     pub fn refused(&self) -> u64 {
         self.lock().refused
     }
@@ -279,7 +279,7 @@ impl State {
         }
         match due.map(|at| self.faults.remove(at)) {
             Some(fault) => {
-                self.refused += u64::from(ask != Ask::Reserve);
+                self.refused += u64::from(!matches!(ask, Ask::Reserve | Ask::Trim));
                 Way::Fails(fault.errno)
             }
             None => Way::Well,

@@ -27,7 +27,8 @@ impl Life {
         let number = self.calls_made;
         self.note(format!("call {number}: {op}"));
         let process = self.process.as_ref().expect("it runs between steps");
-        if process.core.view.lag() > 0 || !process.flight().is_empty() {
+        let waits = process.core.queue.waiting() > 0 || !process.flight().is_empty();
+        if process.core.view.lag() > 0 || waits {
             self.lingering.insert(number);
         }
         self.ops.insert(number, op);

@@ -327,6 +327,7 @@ fn index_step(core: &crate::store::core::Core) {
         return;
     }
     if let Err(error) = core.index_step() {
+        core.index.disown();
         core.health.fail(error.to_string());
         core.view.stop();
     }
