@@ -33,7 +33,7 @@ fn row(rng: &mut StdRng, changed_at: u64) -> Row {
 fn write(past: &Past, tree: &dyn Tree, ended: Vec<Ended>) {
     past.note(ended.iter().cloned());
     tree.apply(&mut past.written(&ended).into_iter()).unwrap();
-    past.applied(&ended);
+    past.applied(&ended, ended.last().map_or(0, |(_, row)| row.changed_at + 1));
 }
 
 fn walked(past: &Past, tree: &dyn Tree, filter: &DeliveryFilter, below: Option<&DeliveryId>) -> Vec<Ended> {
