@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::family::Family;
+pub use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::{Registry, Unit};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,6 +46,14 @@ pub struct Metrics {
     pub answer_seconds: Histogram,
     pub attempt_seconds: Family<ByHandler, Histogram, fn() -> Histogram>,
     registry: Arc<Registry>,
+}
+
+/// The counters of one source, looked up once: a look-up by label is a lock and a hash.
+#[derive(Clone, Debug)]
+pub struct OfSource {
+    pub accepted: Counter,
+    pub duplicates: Counter,
+    pub body_differed: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -101,6 +110,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    pub fn of_source(&self, source: &str) -> OfSource {
+        let label = BySource { source: source.to_owned() };
+        let of = |family: &Family<BySource, Counter>| family.get_or_create(&label).clone();
+        OfSource {
+            accepted: of(&self.accepted),
+            duplicates: of(&self.duplicates),
+            body_differed: of(&self.body_differed),
+        }
+    }
+
     /// The counters in OpenMetrics text, without its final `# EOF`.
     pub fn encode(&self) -> String {
         let mut text = String::new();

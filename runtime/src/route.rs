@@ -183,16 +183,22 @@ impl Routes {
     }
 
     fn wanted(&self, event_type: &str) -> Vec<usize> {
-        let found: Vec<&str> = event_type.split('.').collect();
-        let first = found.first().and_then(|first| self.by_first.get(*first));
-        let last = found.last().and_then(|last| self.by_last.get(*last));
-        let could_fit = first.into_iter().chain(last).flatten().chain(&self.other);
-        let fit = could_fit.filter(|wild| fits(&wild.pattern.segments, &found)).map(|wild| wild.subscription);
-        let mut wanted: Vec<usize> =
-            self.exact.get(event_type).into_iter().flatten().copied().chain(fit).collect();
+        let mut wanted: Vec<usize> = self.exact.get(event_type).into_iter().flatten().copied().collect();
+        if self.has_wild() {
+            let found: Vec<&str> = event_type.split('.').collect();
+            let first = found.first().and_then(|first| self.by_first.get(*first));
+            let last = found.last().and_then(|last| self.by_last.get(*last));
+            let could_fit = first.into_iter().chain(last).flatten().chain(&self.other);
+            let fit = could_fit.filter(|wild| fits(&wild.pattern.segments, &found));
+            wanted.extend(fit.map(|wild| wild.subscription));
+        }
         wanted.sort_unstable();
         wanted.dedup();
         wanted
+    }
+
+    fn has_wild(&self) -> bool {
+        !(self.by_first.is_empty() && self.by_last.is_empty() && self.other.is_empty())
     }
 }
 

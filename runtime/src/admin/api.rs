@@ -1,9 +1,13 @@
 //! Api: the two routers, and what stands behind each path.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
@@ -13,7 +17,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::body::Frame;
 use serde::Deserialize;
+use tokio::sync::mpsc;
 
 use super::view::{
     EventDetail, HandlerView, Problem, RefusalView, Ruled, SecretView, SourceView, SourcesView, StatView,
@@ -22,6 +28,7 @@ use super::view::{
 use super::{Admin, HandlerFacts, SourceFacts, scrape};
 use crate::dispatch::LaneStat;
 use crate::intake::{Refusal, Source};
+use crate::store::tools::{Copied, ExportFilter};
 use crate::store::{
     self, Backlog, DeliveryFilter, DeliveryHistory, DeliveryRow, EventFilter, EventRow, Page, Ruling, Status,
     StoredEvent,
@@ -53,11 +60,14 @@ pub(super) fn private(admin: Arc<Admin>) -> Router {
         .route("/sources", get(sources))
         .route("/handlers", get(handlers))
         .route("/stat", get(stat))
+        .route("/export", get(export))
         .fallback(async || Wrong::new(StatusCode::NOT_FOUND, "no such resource"))
         .method_not_allowed_fallback(async || {
             Wrong::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
         });
-    bounded(router, limits::ADMIN_REQUEST_TIMEOUT).with_state(admin)
+    let router = bounded(router, limits::ADMIN_REQUEST_TIMEOUT);
+    // Copying takes as long as it takes.
+    router.merge(Router::new().route("/backup", post(backup))).with_state(admin)
 }
 
 type Answer<T> = Result<Json<T>, Wrong>;
@@ -336,6 +346,69 @@ async fn stat(State(admin): State<Arc<Admin>>) -> Json<StatView> {
     })
 }
 
+// === the store as a whole ===
+
+/// Lines as they are read: whoever asks slowly is waited for.
+async fn export(State(admin): State<Arc<Admin>>, query: Asked<ExportFilter>) -> Result<Response, Wrong> {
+    let Query(filter) = query?;
+    let (send, receive) = mpsc::channel(limits::EXPORT_CHUNKS_MAX);
+    let snapshot = admin.ledger.snapshot();
+    tokio::task::spawn_blocking(move || {
+        let mut chunk = Vec::new();
+        let exported = snapshot.export(&filter, &mut |line| {
+            chunk.extend_from_slice(line.as_bytes());
+            chunk.push(b'\n');
+            let is_full = chunk.len() >= limits::EXPORT_CHUNK_BYTES;
+            !is_full || send.blocking_send(Ok(std::mem::take(&mut chunk).into())).is_ok()
+        });
+        // Where nobody listens any more, nobody is to be told.
+        let _ = send.blocking_send(exported.map(|_| chunk.into()).inspect_err(|error| {
+            tracing::warn!(%error, "an export broke off");
+        }));
+    });
+    let body = Body::new(Chunks(receive));
+    Ok(([(header::CONTENT_TYPE, "application/jsonl")], body).into_response())
+}
+
+/// An error in it breaks the connection off: half an export must not look whole.
+struct Chunks(mpsc::Receiver<Result<Bytes, store::Error>>);
+
+impl HttpBody for Chunks {
+    type Data = Bytes;
+    type Error = store::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, store::Error>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupQuery {
+    dir: PathBuf,
+}
+
+async fn backup(
+    State(admin): State<Arc<Admin>>,
+    query: Result<Query<BackupQuery>, QueryRejection>,
+) -> Answer<Copied> {
+    let Query(BackupQuery { dir }) = query?;
+    if !dir.is_absolute() {
+        return Err(Wrong::bad("the folder of a backup is named from the root, as `/backups/monday`"));
+    }
+    let Ok(_one_at_a_time) = admin.backing_up.try_lock() else {
+        return Err(Wrong::new(StatusCode::CONFLICT, "a backup is being made; wait for its end"));
+    };
+    let snapshot = admin.ledger.snapshot();
+    let copied = tokio::task::spawn_blocking(move || snapshot.copy(&dir)).await;
+    let copied = copied.map_err(|_| Wrong::from(store::Error::Closing))??;
+    tracing::info!(path = %copied.path.display(), segments = copied.segments, "the journal was copied");
+    Ok(Json(copied))
+}
+
 // === what goes wrong ===
 
 /// An answer that is not 2xx: a status, a sentence and, where there is one, what to type next.
@@ -365,7 +438,7 @@ impl From<store::Error> for Wrong {
         let status = match &error {
             E::NoSuchDelivery(_) | E::NoSuchEvent(_) => StatusCode::NOT_FOUND,
             E::BadCursor(_) => StatusCode::BAD_REQUEST,
-            E::WrongState(..) => StatusCode::CONFLICT,
+            E::WrongState(..) | E::Directory(..) => StatusCode::CONFLICT,
             E::Closing | E::Failed(_) | E::DiskFull(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

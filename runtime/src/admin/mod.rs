@@ -45,6 +45,7 @@ pub struct Admin {
     pub metrics: Metrics,
     pub facts: Facts,
     draining: AtomicBool,
+    backing_up: tokio::sync::Mutex<()>,
 }
 
 /// What the operator wrote and no room below knows: given by `app`.
@@ -111,7 +112,8 @@ impl Admin {
     ) -> Arc<Admin> {
         // Whoever asks may stand in another folder.
         facts.certificate = facts.certificate.map(|path| std::path::absolute(&path).unwrap_or(path));
-        Arc::new(Admin { ledger, intake, dispatch, metrics, facts, draining: AtomicBool::new(false) })
+        let (draining, backing_up) = (AtomicBool::new(false), tokio::sync::Mutex::new(()));
+        Arc::new(Admin { ledger, intake, dispatch, metrics, facts, draining, backing_up })
     }
 
     /// From now on `/readyz` says no, so that no load balancer sends anything more here.

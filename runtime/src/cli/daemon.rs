@@ -83,18 +83,53 @@ impl Daemon {
         answer.read()
     }
 
+    pub(super) async fn post_with<T: DeserializeOwned>(&mut self, path: &str, query: &Query) -> Result<T> {
+        let answer = self.ask(Method::POST, &query.after(path)).await?;
+        answer.read()
+    }
+
+    /// Hands on an answer as it comes, however long it is.
+    pub(super) async fn stream(
+        &mut self,
+        path: &str,
+        query: &Query,
+        mut to: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let response = self.send(Method::GET, &query.after(path)).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let body = Limited::new(response.into_body(), self.answer_bytes_max).collect().await;
+            let body = body.map_err(|e| Failure::failed(e.to_string()))?.to_bytes();
+            return Err(Answer { status, body }.problem());
+        }
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|e| Failure::failed(format!("the daemon broke off: {e}; its log says why")))?;
+            frame.data_ref().map_or(Ok(()), |data| to(data))?;
+        }
+        Ok(())
+    }
+
     async fn ask(&mut self, method: Method, target: &str) -> Result<Answer> {
-        let lost = |e: &dyn std::fmt::Display| {
-            unreachable(&self.path, &self.run_command, &io::Error::other(e.to_string()))
-        };
-        let request = Request::builder().method(method).uri(target).header(http::header::HOST, "longshore");
-        let request = request.body(Empty::new()).map_err(|e| Failure::failed(e.to_string()))?;
-        self.http.ready().await.map_err(|e| lost(&e))?;
-        let response = self.http.send_request(request).await.map_err(|e| lost(&e))?;
+        let response = self.send(method, target).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), self.answer_bytes_max).collect().await;
-        let body = body.map_err(|e| lost(&e))?.to_bytes();
+        let body = body.map_err(|e| self.lost(&e))?.to_bytes();
         Ok(Answer { status, body })
+    }
+
+    fn lost(&self, e: &dyn std::fmt::Display) -> Failure {
+        unreachable(&self.path, &self.run_command, &io::Error::other(e.to_string()))
+    }
+
+    async fn send(&mut self, method: Method, target: &str) -> Result<http::Response<hyper::body::Incoming>> {
+        let request = Request::builder().method(method).uri(target).header(http::header::HOST, "longshore");
+        let request = request.body(Empty::new()).map_err(|e| Failure::failed(e.to_string()))?;
+        let ready = self.http.ready().await;
+        ready.map_err(|e| self.lost(&e))?;
+        let sent = self.http.send_request(request).await;
+        sent.map_err(|e| self.lost(&e))
     }
 }
 

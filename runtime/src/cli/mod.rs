@@ -22,6 +22,7 @@ mod screen;
 mod send;
 mod setup;
 mod sources;
+mod store;
 mod table;
 mod times;
 mod verify;
@@ -66,6 +67,8 @@ enum Command {
     Sources(sources::Sources),
     #[command(subcommand)]
     Handlers(handlers::Handlers),
+    #[command(subcommand)]
+    Store(store::Store),
     Verify(verify::Verify),
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -111,6 +114,7 @@ impl Command {
             Command::Deliveries(deliveries) => wait_for(deliveries.run(screen)),
             Command::Sources(sources) => wait_for(sources.run(screen)),
             Command::Handlers(handlers) => wait_for(handlers.run(screen)),
+            Command::Store(store) => wait_for(store.run(screen)),
             Command::Verify(verify) => verify.run(screen),
             Command::Plugin(plugin) => plugin.run(screen),
         }

@@ -15,9 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Buf, Bytes};
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -25,7 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::refusal::{Refused, slow_headers_answer};
+use super::alarm::{Alarm, Seldom};
+use super::refusal::{Answer, Refused, slow_headers_answer};
 use crate::words::limits::{
     ACCEPT_TIME_MIN, ANSWER_TIMEOUT, CLOSE_TIMEOUT, H2_CONNECTION_WINDOW_BYTES, H2_PING_INTERVAL,
     H2_PING_TIMEOUT, H2_STREAM_WINDOW_BYTES, H2_STREAMS_MAX, HEADERS_BYTES_MAX, HEADERS_MAX, IDLE_TIMEOUT,
@@ -37,7 +37,16 @@ use crate::words::time::Millis;
 /// reset at once, empty frames, settings, pings.
 pub(super) fn http() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEADERS_BYTES_MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(HEADERS_BYTES_MAX)
+        // A sender that has shut its side still gets its answer. It also spares each request a read, into a new
+        // buffer, that could only find the connection's end.
+        .half_close(true)
+        // An answer is a few dozen bytes: one buffer, one plain write.
+        .writev(false);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -63,22 +72,25 @@ pub(super) async fn serve<I, S>(
 ) -> Result<(), Refused>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible>,
     S::Future: Send + 'static,
 {
     let io = TokioIo::new(Watched::new(io, Arc::clone(&pulse)));
     let mut connection = pin!(http.serve_connection(io, service));
+    let mut stopped = pin!(stop.cancelled());
+    let mut stopped = Seldom::new(stopped.as_mut());
+    let mut alarm = Alarm::new(pulse.first_deadline());
     let mut stopping = false;
     let mut closing: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled(), if !stopping => {
+            () = &mut stopped, if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
             ended = connection.as_mut() => return judge(ended, &pulse),
-            overdue = pulse.overdue(), if closing.is_none() => match overdue {
+            overdue = pulse.overdue(&mut alarm), if closing.is_none() => match overdue {
                 Overdue::Headers => pulse.cut(),
                 Overdue::Request => {
                     closing = Some(Instant::now() + pulse.times.close);
@@ -156,6 +168,8 @@ struct State {
     /// The last request was refused, perhaps before its body had come.
     refused: bool,
     opening: Opening,
+    /// For the next request.
+    alarm: Option<Alarm>,
     /// The task that serves the connection. HTTP/2 requests run in tasks of their own and wake it.
     server: Option<Waker>,
 }
@@ -188,13 +202,18 @@ impl Pulse {
             phase: Phase::Fresh { since: Instant::now() },
             refused: false,
             opening: Opening::default(),
+            alarm: None,
             server: None,
         };
         Arc::new(Pulse { times, cut: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
+    fn first_deadline(&self) -> Instant {
+        Instant::now() + self.times.header
+    }
+
     /// The headers of a request are whole. It lasts until what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Begun {
+    pub(super) fn begin(&self) -> Begun<'_> {
         let now = Instant::now();
         let mut state = self.lock();
         let first_byte_at = match state.phase {
@@ -207,12 +226,13 @@ impl Pulse {
         };
         state.phase = Phase::Requests { count };
         state.refused = false;
-        drop(state);
-        Begun { pulse: Arc::clone(self), first_byte_at }
+        Begun { pulse: self, first_byte_at, at: now, refused: false, alarm: state.alarm.take() }
     }
 
-    fn end(&self) {
+    fn end(&self, refused: bool, alarm: Option<Alarm>) {
         let mut state = self.lock();
+        state.refused |= refused;
+        state.alarm = alarm.or(state.alarm.take());
         let Phase::Requests { count } = state.phase else { return };
         if count > 1 {
             state.phase = Phase::Requests { count: count - 1 };
@@ -260,23 +280,10 @@ impl Pulse {
     }
 
     /// Returns when the connection has been too long at what it is doing.
-    async fn overdue(&self) -> Overdue {
-        let mut alarm = pin!(sleep(Duration::ZERO));
-        let mut armed: Option<Instant> = None;
+    async fn overdue(&self, alarm: &mut Alarm) -> Overdue {
         std::future::poll_fn(|cx| {
-            loop {
-                let Some((deadline, overdue)) = self.deadline(cx.waker()) else { return Poll::Pending };
-                // An alarm that is too early costs one wake-up; setting it for each request would cost more.
-                if armed.is_none_or(|armed| deadline < armed) {
-                    alarm.as_mut().reset(deadline);
-                    armed = Some(deadline);
-                }
-                ready!(alarm.as_mut().poll(cx));
-                if Instant::now() >= deadline {
-                    return Poll::Ready(overdue);
-                }
-                armed = None;
-            }
+            let Some((deadline, overdue)) = self.deadline(cx.waker()) else { return Poll::Pending };
+            alarm.poll_at(cx, deadline).map(|()| overdue)
         })
         .await
     }
@@ -303,21 +310,42 @@ impl Pulse {
 }
 
 /// A request between its headers and its answer.
-pub(super) struct Begun {
-    pulse: Arc<Pulse>,
+pub(super) struct Begun<'p> {
+    pulse: &'p Pulse,
     /// Where the request began on the wire; with HTTP/2, where its headers ended.
     pub(super) first_byte_at: Instant,
+    /// Where its headers ended.
+    pub(super) at: Instant,
+    refused: bool,
+    /// Handed on from one request of the connection to the next.
+    alarm: Option<Alarm>,
 }
 
-impl Begun {
-    pub(super) fn was_refused(&self) {
-        self.pulse.lock().refused = true;
+impl Begun<'_> {
+    pub(super) fn was_refused(&mut self) {
+        self.refused = true;
+    }
+
+    /// What `work` comes to, or None where it comes to nothing by `time`.
+    pub(super) async fn by<T>(
+        &mut self,
+        time: Instant,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => {
+                let alarm = self.alarm.get_or_insert_with(|| Alarm::new(time));
+                alarm.poll_at(cx, time).map(|()| None)
+            }
+        })
+        .await
     }
 }
 
-impl Drop for Begun {
+impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.pulse.end();
+        self.pulse.end(self.refused, self.alarm.take());
     }
 }
 
@@ -496,7 +524,7 @@ mod tests {
     use super::*;
     use std::future::Future;
 
-    use http_body_util::{BodyExt, Empty};
+    use http_body_util::{BodyExt, Empty, Full};
     use hyper::service::service_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::sync::Notify;
@@ -520,7 +548,7 @@ mod tests {
     fn guest<F, A>(times: Times, buffer: usize, answer: F) -> Guest
     where
         F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
-        A: Future<Output = Response<Body>> + Send + 'static,
+        A: Future<Output = Answer> + Send + 'static,
     {
         let (wire, io) = duplex(buffer);
         let stop = CancellationToken::new();
@@ -529,9 +557,9 @@ mod tests {
             let pulse = Pulse::new(times);
             let begins = Arc::clone(&pulse);
             let service = service_fn(move |request| {
-                let begun = begins.begin();
-                let answer = answer(request);
+                let (pulse, answer) = (Arc::clone(&begins), answer(request));
                 async move {
+                    let mut begun = pulse.begin();
                     let response = answer.await;
                     if !response.status().is_success() {
                         begun.was_refused();
@@ -545,13 +573,13 @@ mod tests {
         Guest { wire, served, stop }
     }
 
-    async fn yes(request: Request<Incoming>) -> Response<Body> {
+    async fn yes(request: Request<Incoming>) -> Answer {
         let body = request.into_body().collect().await.map(|body| body.to_bytes());
-        Response::new(Body::from(body.unwrap_or_default()))
+        Answer::new(Full::new(body.unwrap_or_default()))
     }
 
     /// Answers without reading the body.
-    async fn no(_: Request<Incoming>) -> Response<Body> {
+    async fn no(_: Request<Incoming>) -> Answer {
         Refused::TooLarge { bytes_max: 1 }.answer(http::Version::HTTP_11)
     }
 
@@ -633,6 +661,26 @@ mod tests {
         let Guest { served, wire, .. } = guest;
         assert!(served.await.unwrap().is_ok());
         drop(wire);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_has_shut_its_side_gets_its_answer() {
+        let go = Arc::new(Notify::new());
+        let goes = Arc::clone(&go);
+        let mut guest = guest(patient(), 1 << 16, move |request| {
+            let goes = Arc::clone(&goes);
+            async move {
+                goes.notified().await;
+                yes(request).await
+            }
+        });
+        guest.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi").await;
+        guest.wire.shutdown().await.unwrap();
+        go.notify_one();
+        let mut answer = String::new();
+        guest.wire.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hi"), "{answer}");
+        assert!(guest.served.await.unwrap().is_ok());
     }
 
     #[tokio::test]
@@ -789,6 +837,21 @@ mod tests {
         assert!(matches!(deadline_of(&pulse), Some((_, Overdue::Request))));
         pulse.bytes_came(b"P");
         assert!(matches!(deadline_of(&pulse), Some((_, Overdue::Headers))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_its_work_no_longer_than_its_time() {
+        let pulse = Pulse::new(patient());
+        let later = Duration::from_secs(10);
+        for requests in 1..=3 {
+            let start = Instant::now();
+            let mut begun = pulse.begin();
+            assert_eq!(begun.alarm.is_some(), requests > 1, "the one before leaves its alarm");
+            let in_time = pin!(async { sleep(later / 2).await });
+            assert_eq!(begun.by(start + later, in_time).await, Some(()));
+            let never = pin!(std::future::pending::<()>());
+            assert_eq!((begun.by(start + later, never).await, start.elapsed()), (None, later));
+        }
     }
 
     #[tokio::test]

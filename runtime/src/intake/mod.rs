@@ -4,21 +4,20 @@
 //! serve       sockets: accept, TLS, drain
 //! connection  one connection's times: slow headers, idle, stalled, lingering
 //! receive     the straight line: read, verify, identify, route, accept, answer
-//! read        the exact bytes and headers, capped; budget, share and rate bound them
+//! read        the exact bytes and headers, capped; budget, share and rate bound them, alarm their time
 //! refusal     the table of everything that is not a 200; remembered keeps the last of them
 //! tls         the certificate, read again when it changes
 //! ```
 //!
 //! Not here: what a signature is (`verify`), who wants an event (`route`), what is safe (`store`), and any plugin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
@@ -29,6 +28,7 @@ use crate::words::event::Name;
 use crate::words::limits::BODIES_IN_FLIGHT_BYTES_MAX;
 use crate::words::time::Millis;
 
+mod alarm;
 mod budget;
 mod connection;
 mod files;
@@ -43,10 +43,11 @@ mod share;
 mod tests;
 pub mod tls;
 
-use budget::Bodies;
+use budget::Room;
 use receive::Door;
+use refusal::Refused;
 use remembered::Remembered;
-use share::{Shares, share_of};
+use share::{Share, Shares};
 
 /// What the door needs of the configuration.
 #[derive(Clone, Debug)]
@@ -95,6 +96,8 @@ pub struct Intake {
     options: Options,
     sources: BTreeMap<Name, Arc<Source>>,
     doors: BTreeMap<Name, Arc<Door>>,
+    /// One exact path for each source; everything else is nobody's.
+    paths: HashMap<String, Arc<Door>>,
     /// Refusals that belong to no source.
     elsewhere: Remembered,
     routes: route::Table,
@@ -102,17 +105,11 @@ pub struct Intake {
     metrics: Metrics,
     /// Connections that cannot be accepted.
     blocked: files::Blocked,
-    connections: Arc<Semaphore>,
-    requests: Semaphore,
-    bodies: Bodies,
-    shares: AddressShares,
-}
-
-/// What one address may hold of the three above.
-struct AddressShares {
-    connections: Shares,
-    requests: Shares,
-    body_bytes: Shares,
+    connections: Arc<Room>,
+    requests: Arc<Room>,
+    bodies: Arc<Room>,
+    /// What one address may hold of the three above.
+    shares: Shares,
 }
 
 /// One refused request, for `sources show`.
@@ -139,17 +136,19 @@ impl Intake {
         options.connections_max = files::connections_max(options.connections_max);
         let sources: BTreeMap<Name, Arc<Source>> =
             sources.into_iter().map(|source| (source.name.clone(), Arc::new(source))).collect();
-        let door = |source: &Arc<Source>| Arc::new(Door::new(Arc::clone(source), Instant::now()));
-        let doors = sources.iter().map(|(name, source)| (name.clone(), door(source))).collect();
+        let door = |source: &Arc<Source>| Arc::new(Door::new(Arc::clone(source), &metrics, Instant::now()));
+        let doors: BTreeMap<Name, Arc<Door>> =
+            sources.iter().map(|(name, source)| (name.clone(), door(source))).collect();
         Arc::new(Intake {
-            connections: Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS))),
-            requests: Semaphore::new(options.requests_max.min(Semaphore::MAX_PERMITS)),
-            bodies: Bodies::new(BODIES_IN_FLIGHT_BYTES_MAX),
-            shares: AddressShares::new(&options),
+            connections: Arc::new(Room::new(options.connections_max)),
+            requests: Arc::new(Room::new(options.requests_max)),
+            bodies: Arc::new(Room::new(BODIES_IN_FLIGHT_BYTES_MAX)),
+            shares: Shares::new(Share::new(&options)),
             elsewhere: Remembered::default(),
             blocked: files::Blocked::default(),
             options,
             sources,
+            paths: by_path(doors.values()),
             doors,
             routes,
             ledger,
@@ -178,9 +177,9 @@ impl Intake {
 
     pub fn in_flight(&self) -> InFlight {
         InFlight {
-            connections: taken(self.options.connections_max, &self.connections),
-            requests: taken(self.options.requests_max, &self.requests),
-            body_bytes: self.bodies.in_flight(),
+            connections: self.connections.held(),
+            requests: self.requests.held(),
+            body_bytes: self.bodies.held(),
         }
     }
 
@@ -192,28 +191,13 @@ impl Intake {
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
         serve::serve(self, listener, stop).await
     }
-
-    /// Where a disabled source has the path of an enabled one, the enabled one has it.
-    fn doors_by_path(&self) -> BTreeMap<&str, &Arc<Door>> {
-        let (enabled, disabled): (Vec<_>, Vec<_>) = self.doors.values().partition(|door| door.source.enabled);
-        let doors = disabled.into_iter().chain(enabled);
-        doors.map(|door| (door.source.path.as_str(), door)).collect()
-    }
 }
 
-impl AddressShares {
-    fn new(options: &Options) -> AddressShares {
-        AddressShares {
-            connections: Shares::new(share_of(options.connections_max)),
-            requests: Shares::new(share_of(options.requests_max)),
-            // A body of the largest size always fits.
-            body_bytes: Shares::new(share_of(BODIES_IN_FLIGHT_BYTES_MAX).max(options.body_bytes_max)),
-        }
-    }
-}
-
-fn taken(max: usize, semaphore: &Semaphore) -> usize {
-    max.min(Semaphore::MAX_PERMITS) - semaphore.available_permits()
+/// Where a disabled source has the path of an enabled one, the enabled one has it.
+fn by_path<'d>(doors: impl Iterator<Item = &'d Arc<Door>>) -> HashMap<String, Arc<Door>> {
+    let (enabled, disabled): (Vec<_>, Vec<_>) = doors.partition(|door| door.source.enabled);
+    let doors = disabled.into_iter().chain(enabled);
+    doors.map(|door| (door.source.path.clone(), Arc::clone(door))).collect()
 }
 
 /// Connections now open, requests and body bytes in flight; for metrics.

@@ -1,16 +1,17 @@
 //! Read: the exact bytes and headers of a request, capped, and when they came. Nothing is decoded or parsed.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::BodyExt;
+use hyper::body::Body;
 
-use super::budget::Bodies;
+use super::budget::{Full, Gathering, Room};
 use super::refusal::Refused;
-use super::share::{Over, Share};
+use super::share::Stranger;
 use crate::verify;
 use crate::words::time::Millis;
 
@@ -72,20 +73,20 @@ fn latin1(value: &HeaderValue) -> String {
     }
 }
 
-/// Reads a body of at most `bytes_max` into the budget and its address's share. A `content-length` over the cap is refused without
-/// reading; one that lies is caught by counting.
+/// Reads a body of at most `bytes_max` into the budget and its address's share. A `content-length` over the cap is
+/// refused without reading; one that lies is caught by counting.
 pub(super) async fn body(
     headers: &HeaderMap,
-    mut body: Body,
+    mut body: impl Body<Data = Bytes> + Unpin,
     bytes_max: usize,
-    bodies: &Bodies,
-    share: &mut Share,
+    bodies: &Arc<Room>,
+    stranger: &mut Stranger,
 ) -> Result<Bytes, Refused> {
     let too_large = || Refused::TooLarge { bytes_max };
     if claimed_bytes(headers).is_some_and(|claimed| claimed > bytes_max as u64) {
         return Err(too_large());
     }
-    let mut gathering = bodies.gather();
+    let mut gathering = Gathering::new(bodies);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Refused::Malformed("the body broke off".to_owned()))?;
         // Trailers are not signed and nobody asks for them.
@@ -93,8 +94,8 @@ pub(super) async fn body(
         if gathering.len() + chunk.len() > bytes_max {
             return Err(too_large());
         }
-        share.take(chunk.len()).map_err(|Over| Refused::Share { max: share.max(), what: "body bytes" })?;
-        gathering.push(chunk).map_err(|_| Refused::Bodies(bodies.bytes_max()))?;
+        stranger.take_body_bytes(chunk.len())?;
+        gathering.push(chunk).map_err(|Full| Refused::Bodies(bodies.max()))?;
     }
     Ok(gathering.finish())
 }
@@ -125,7 +126,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intake::share::Shares;
+    use crate::intake::share::{Share, Shares};
     use std::collections::VecDeque;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -154,7 +155,7 @@ mod tests {
         breaks: bool,
     }
 
-    impl hyper::body::Body for Chunks {
+    impl Body for Chunks {
         type Data = Bytes;
         type Error = std::io::Error;
 
@@ -168,54 +169,59 @@ mod tests {
         }
     }
 
-    fn chunks(chunks: &[&'static [u8]], breaks: bool) -> Body {
-        Body::new(Chunks { left: chunks.iter().copied().collect(), breaks })
+    fn chunks(chunks: &[&'static [u8]], breaks: bool) -> Chunks {
+        Chunks { left: chunks.iter().copied().collect(), breaks }
     }
 
-    fn share(max: usize) -> Share {
-        Shares::new(max).of("192.0.2.1".parse().unwrap())
+    fn room(max: usize) -> Arc<Room> {
+        Arc::new(Room::new(max))
     }
 
-    async fn reason(headers: &HeaderMap, sent: Body, bytes_max: usize, bodies: &Bodies) -> &'static str {
-        body(headers, sent, bytes_max, bodies, &mut share(100)).await.unwrap_err().row().reason
+    fn stranger(body_bytes: usize) -> Stranger {
+        let share = Share { connections: 1, requests: 1, body_bytes };
+        Shares::new(share).of("192.0.2.1".parse().unwrap()).request().unwrap()
+    }
+
+    async fn reason(headers: &HeaderMap, sent: Chunks, bytes_max: usize, bodies: &Arc<Room>) -> &'static str {
+        body(headers, sent, bytes_max, bodies, &mut stranger(100)).await.unwrap_err().row().reason
     }
 
     #[tokio::test]
     async fn a_body_at_the_cap_is_read_and_one_byte_over_is_not() {
-        let bodies = Bodies::new(100);
+        let bodies = room(100);
         let none = HeaderMap::new();
         let sent = || chunks(&[b"0123", b"4567"], false);
-        assert_eq!(body(&none, sent(), 8, &bodies, &mut share(100)).await.unwrap(), "01234567");
+        assert_eq!(body(&none, sent(), 8, &bodies, &mut stranger(100)).await.unwrap(), "01234567");
         assert_eq!(reason(&none, sent(), 7, &bodies).await, "too-large");
-        assert_eq!(bodies.in_flight(), 0);
+        assert_eq!(bodies.held(), 0);
     }
 
     #[tokio::test]
     async fn a_claim_over_the_cap_is_refused_before_a_byte_is_read() {
-        let bodies = Bodies::new(100);
-        let never = Body::new(chunks(&[], true));
+        let bodies = room(100);
+        let never = chunks(&[], true);
         assert_eq!(reason(&headers(&[("content-length", b"9")]), never, 8, &bodies).await, "too-large");
     }
 
     #[tokio::test]
     async fn a_broken_body_is_malformed_and_a_full_budget_is_busy() {
-        let bodies = Bodies::new(6);
+        let bodies = room(6);
         let none = HeaderMap::new();
         assert_eq!(reason(&none, chunks(&[b"0123"], true), 8, &bodies).await, "malformed-request");
         assert_eq!(reason(&none, chunks(&[b"0123", b"456"], false), 8, &bodies).await, "bodies-in-flight");
-        assert_eq!(bodies.in_flight(), 0);
+        assert_eq!(bodies.held(), 0);
     }
 
     #[tokio::test]
     async fn a_body_over_its_address_s_share_is_refused_though_there_is_room() {
-        let bodies = Bodies::new(100);
+        let bodies = room(100);
         let none = HeaderMap::new();
-        let mut share = share(6);
+        let mut share = stranger(6);
         let sent = || chunks(&[b"0123", b"45"], false);
         assert_eq!(body(&none, sent(), 8, &bodies, &mut share).await.unwrap(), "012345");
         let refused = body(&none, sent(), 8, &bodies, &mut share).await.unwrap_err();
         assert_eq!((refused.row().status, refused.row().reason), (503, "too-much-from-one-address"));
-        assert_eq!(bodies.in_flight(), 0);
+        assert_eq!(bodies.held(), 0);
     }
 
     #[test]

@@ -4,27 +4,27 @@
 //! order: only a `Verified` can be identified, only a `Receipt` becomes a 200.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Extension, Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{Method, request};
-use tokio::time::{Instant, timeout_at};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, StatusCode, request};
+use http_body_util::Full as Whole;
+use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
+use tracing::field::display;
 use tracing::{Instrument, debug, debug_span, info, warn};
 
-use super::connection::Pulse;
+use super::budget::Full;
+use super::connection::{Begun, Pulse};
 use super::rate::Bucket;
 use super::read::{self, Read, client_address};
-use super::refusal::{Refused, shown};
+use super::refusal::{Answer, Refused, json_answer, shown};
 use super::remembered::Remembered;
-use super::share::{Over, Share};
+use super::share::{Address, Stranger};
 use super::{Intake, Refusal, Source};
-use crate::metrics::{ByReason, BySource, Metrics};
+use crate::metrics::{ByReason, Metrics, OfSource};
 use crate::store::{Accept, NewDelivery, NewEvent, Receipt};
 use crate::verify::{Identity, Verified};
 use crate::words::event::EventRef;
@@ -38,112 +38,79 @@ pub(super) struct Door {
     pub(super) source: Arc<Source>,
     pub(super) remembered: Remembered,
     rate: Option<Bucket>,
-    /// The label of its counters.
-    label: BySource,
+    counters: OfSource,
 }
 
 /// What a request knows of its connection.
-#[derive(Clone)]
 pub(super) struct Connection {
     pub(super) peer: IpAddr,
+    /// None behind a proxy, where each request has an address of its own.
+    pub(super) address: Option<Arc<Address>>,
     pub(super) pulse: Arc<Pulse>,
-}
-
-/// What a request holds of its address's shares, until its signature is found good.
-struct Stranger {
-    _request: Share,
-    body_bytes: Share,
-}
-
-#[derive(Clone)]
-struct At {
-    intake: Arc<Intake>,
-    door: Arc<Door>,
-}
-
-/// One exact path for each source; everything else is nobody's.
-pub(super) fn router(intake: &Arc<Intake>) -> Router {
-    let nobodys = Router::new().without_v07_checks().fallback(nobody).with_state(Arc::clone(intake));
-    intake.doors_by_path().into_iter().fold(nobodys, |router, (path, door)| {
-        let at = At { intake: Arc::clone(intake), door: Arc::clone(door) };
-        router.route(&literal(path), any(webhook).with_state(at))
-    })
-}
-
-/// The router reads braces as parameters; ours are braces.
-fn literal(path: &str) -> String {
-    path.replace('{', "{{").replace('}', "}}")
-}
-
-async fn webhook(
-    State(At { intake, door }): State<At>,
-    Extension(connection): Extension<Connection>,
-    request: Request,
-) -> Response {
-    let begun = connection.pulse.begin();
-    let arrived = Instant::now();
-    let version = request.version();
-    let address = client_address(request.headers(), connection.peer, intake.options.behind_proxy);
-    let answer = intake.handle(&door, begun.first_byte_at, address, request).await;
-    let _answer = debug_span!("answer", source = %door.source.name).entered();
-    let response = match answer {
-        Ok(receipt) => door.accepted(&receipt, &intake.metrics),
-        Err(refused) => {
-            begun.was_refused();
-            intake.note(Some(&door), &refused, address);
-            refused.answer(version)
-        }
-    };
-    intake.metrics.answer_seconds.observe(arrived.elapsed().as_secs_f64());
-    response
-}
-
-/// A path that no source has. The body is not read.
-async fn nobody(
-    State(intake): State<Arc<Intake>>,
-    Extension(connection): Extension<Connection>,
-    request: Request,
-) -> Response {
-    let begun = connection.pulse.begin();
-    begun.was_refused();
-    let address = client_address(request.headers(), connection.peer, intake.options.behind_proxy);
-    let refused = Refused::UnknownPath(shown(request.uri().path()));
-    intake.note(None, &refused, address);
-    refused.answer(request.version())
 }
 
 // === impl Intake ===
 
 impl Intake {
+    /// One request, from the end of its headers to its answer.
+    pub(super) async fn answer(&self, connection: &Connection, request: Request<Incoming>) -> Answer {
+        let mut begun = connection.pulse.begin();
+        let (version, is_head) = (request.version(), request.method() == Method::HEAD);
+        let address = client_address(request.headers(), connection.peer, self.options.behind_proxy);
+        let door = self.paths.get(request.uri().path()).map(|door| &**door);
+        let handled = match door {
+            Some(door) => {
+                let handled = pin!(self.handle(door, &mut begun, connection, address, request)).await;
+                handled.map(|receipt| (door, receipt))
+            }
+            // Its body is not read.
+            None => Err(Refused::UnknownPath(shown(request.uri().path()))),
+        };
+        let source = door.map(|door| display(&door.source.name));
+        let _answer = debug_span!("answer", source).entered();
+        let answer = match handled {
+            Ok((door, receipt)) => door.accepted(&receipt),
+            Err(refused) => {
+                begun.was_refused();
+                self.note(door, &refused, address);
+                refused.answer(version)
+            }
+        };
+        if door.is_some() {
+            self.metrics.answer_seconds.observe(begun.at.elapsed().as_secs_f64());
+        }
+        if is_head { without_body(answer) } else { answer }
+    }
+
     /// From the end of the headers to a receipt. Whatever happens, it has an end `ANSWER_TIMEOUT` after the
-    /// request's first byte.
+    /// request's first byte: a journal that is stuck does not keep the sender waiting. What it was given it may still
+    /// write: the sender comes back, and its copy is then a duplicate.
     async fn handle(
         &self,
         door: &Door,
-        first_byte_at: Instant,
+        begun: &mut Begun<'_>,
+        connection: &Connection,
         address: IpAddr,
-        request: Request,
+        request: Request<Incoming>,
     ) -> Result<Receipt, Refused> {
         let (head, body) = request.into_parts();
         door.admits(&head)?;
-        let _room = self.requests.try_acquire().map_err(|_| Refused::Requests(self.options.requests_max))?;
-        let mut stranger = self.stranger(address)?;
+        let _room = self.requests.hold(1).map_err(|Full| Refused::Requests(self.requests.max()))?;
+        let mut stranger = self.stranger(connection, address)?;
         if let Some(refusing) = self.ledger.refusing() {
             return Err(refusing.into());
         }
-        let answer_by = first_byte_at + ANSWER_TIMEOUT;
-        let read = self
-            .read(head, body, answer_by, &mut stranger)
+        let answer_by = begun.first_byte_at + ANSWER_TIMEOUT;
+        let read = pin!(self.read(head, body, begun, answer_by, &mut stranger))
             .instrument(debug_span!("read", source = %door.source.name))
             .await?;
-        in_time(answer_by, self.receive(door, read, stranger)).await
+        let received = begun.by(answer_by, pin!(self.receive(door, read, stranger))).await;
+        received.unwrap_or(Err(Refused::NoAnswer))
     }
 
-    fn stranger(&self, address: IpAddr) -> Result<Stranger, Refused> {
-        let shares = &self.shares;
-        let mut request = shares.requests.of(address);
-        request.take(1).map_err(|Over| Refused::Share { max: request.max(), what: "requests" })?;
-        Ok(Stranger { _request: request, body_bytes: shares.body_bytes.of(address) })
+    fn stranger(&self, connection: &Connection, address: IpAddr) -> Result<Stranger, Refused> {
+        let known = connection.address.as_ref().map(Arc::clone);
+        known.unwrap_or_else(|| self.shares.of(address)).request()
     }
 
     /// The straight line. A receipt is the ledger's word that the event is on disk.
@@ -160,25 +127,28 @@ impl Intake {
             test: read.is_test(),
             deliveries,
         };
-        self.accept(door, read, &verified, event)
+        let accept = door.accept_of(read, &verified, event);
+        let accepted = pin!(self.ledger.accept(accept))
             .instrument(debug_span!("accept", source = %door.source.name))
-            .await
+            .await;
+        Ok(accepted?)
     }
 
     async fn read(
         &self,
         head: request::Parts,
-        body: Body,
+        body: Incoming,
+        begun: &mut Begun<'_>,
         answer_by: Instant,
         stranger: &mut Stranger,
     ) -> Result<Read, Refused> {
         let received_at = Millis::now();
-        let now = Instant::now();
-        let time_left = (answer_by - ACCEPT_TIME_MIN).saturating_duration_since(now);
+        let time_left = (answer_by - ACCEPT_TIME_MIN).saturating_duration_since(begun.at);
         let time = self.options.body_timeout.min(time_left);
         let bytes_max = self.options.body_bytes_max;
-        let reading = read::body(&head.headers, body, bytes_max, &self.bodies, &mut stranger.body_bytes);
-        let body = timeout_at(now + time, reading).await.map_err(|_| Refused::SlowBody(time))??;
+        let read_by = begun.at + time;
+        let reading = read::body(&head.headers, body, bytes_max, &self.bodies, stranger);
+        let body = begun.by(read_by, pin!(reading)).await.unwrap_or(Err(Refused::SlowBody(time)))?;
         Ok(Read {
             method: head.method,
             query: head.uri.query().map(str::to_owned),
@@ -198,28 +168,6 @@ impl Intake {
                 handler: subscription.handler.clone(),
             })
             .collect()
-    }
-
-    async fn accept(
-        &self,
-        door: &Door,
-        read: Read,
-        verified: &Verified,
-        event: NewEvent,
-    ) -> Result<Receipt, Refused> {
-        let headers = read.stored_headers(|name| door.source.scheme.carries_secret(name));
-        let accept = Accept {
-            source: door.source.name.clone(),
-            received_at: read.received_at,
-            signed_at: verified.signed_at(),
-            secret: verified.secret(),
-            query: read.query,
-            headers,
-            body: read.body,
-            dedupe_window: door.source.dedupe_window,
-            events: vec![event],
-        };
-        Ok(self.ledger.accept(accept).await?)
     }
 
     /// Counts a refusal, remembers it, and logs it where that was not done too often already.
@@ -260,11 +208,11 @@ impl Intake {
 // === impl Door ===
 
 impl Door {
-    pub(super) fn new(source: Arc<Source>, now: std::time::Instant) -> Door {
+    pub(super) fn new(source: Arc<Source>, metrics: &Metrics, now: std::time::Instant) -> Door {
         Door {
             rate: source.rate.map(|per_second| Bucket::new(per_second, now)),
             remembered: Remembered::default(),
-            label: BySource { source: source.name.to_string() },
+            counters: metrics.of_source(source.name.as_str()),
             source,
         }
     }
@@ -314,19 +262,39 @@ impl Door {
         identity
     }
 
+    /// What the ledger gets of a request. The rest is dropped here: its headers lie in the connection's buffer, which
+    /// is free again while the request waits for the sync.
+    fn accept_of(&self, read: Read, verified: &Verified, event: NewEvent) -> Accept {
+        let headers = read.stored_headers(|name| self.source.scheme.carries_secret(name));
+        Accept {
+            source: self.source.name.clone(),
+            received_at: read.received_at,
+            signed_at: verified.signed_at(),
+            secret: verified.secret(),
+            query: read.query,
+            headers,
+            body: read.body,
+            dedupe_window: self.source.dedupe_window,
+            events: vec![event],
+        }
+    }
+
     /// The only way to a 200. The same for new and duplicate: both are safe.
-    fn accepted(&self, receipt: &Receipt, metrics: &Metrics) -> Response {
+    fn accepted(&self, receipt: &Receipt) -> Answer {
+        let OfSource { accepted, duplicates, body_differed } = &self.counters;
         for event in receipt.events() {
-            let counters = if event.duplicate { &metrics.duplicates } else { &metrics.accepted };
-            counters.get_or_create(&self.label).inc();
+            if event.duplicate {
+                duplicates.inc()
+            } else {
+                accepted.inc()
+            };
             debug!(source = %self.source.name, event = %event.event, duplicate = event.duplicate, "accepted");
             if event.body_differs {
-                metrics.body_differed.get_or_create(&self.label).inc();
+                body_differed.inc();
                 self.warn_of_another_body(event.event);
             }
         }
-        ([(CONTENT_TYPE, "application/json")], Bytes::from_static(br#"{"status":"accepted"}"#))
-            .into_response()
+        json_answer(StatusCode::OK, Bytes::from_static(br#"{"status":"accepted"}"#))
     }
 
     fn warn_of_another_body(&self, event: EventRef) {
@@ -338,13 +306,11 @@ impl Door {
     }
 }
 
-/// A journal that is stuck does not keep the sender waiting. What it was given it may still write: the sender
-/// comes back, and its copy is then a duplicate.
-async fn in_time<T>(
-    answer_by: Instant,
-    received: impl Future<Output = Result<T, Refused>>,
-) -> Result<T, Refused> {
-    timeout_at(answer_by, received).await.unwrap_or(Err(Refused::NoAnswer))
+/// HTTP/1 leaves the body of an answer to HEAD out by itself, HTTP/2 does not.
+fn without_body(mut answer: Answer) -> Answer {
+    let bytes = answer.body().size_hint().exact().unwrap_or(0);
+    answer.headers_mut().insert(CONTENT_LENGTH, bytes.into());
+    answer.map(|_| Whole::default())
 }
 
 /// A large body takes milliseconds for each secret; the runtime is told, so that it moves the other answers to
@@ -362,19 +328,6 @@ fn unhurried<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_journal_that_does_not_answer_is_503_in_time() {
-        let never = std::future::pending::<Result<(), Refused>>();
-        let refused = in_time(Instant::now(), never).await.unwrap_err();
-        assert_eq!((refused.row().status, refused.row().reason), (503, "no-answer"));
-        assert!(in_time(Instant::now(), async { Ok(()) }).await.is_ok());
-    }
-
-    #[test]
-    fn braces_of_a_path_are_braces() {
-        assert_eq!(literal("/a/{b}/c"), "/a/{{b}}/c");
-    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn a_large_body_moves_the_other_answers_to_another_thread() {

@@ -7,14 +7,24 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::response::Response;
+use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
+use http_body_util::Full;
 
 use crate::words::limits::{ANSWER_TIMEOUT, REQUEST_TEXT_CHARS_MAX, RETRY_AFTER_DEFAULT};
 use crate::words::time::Millis;
 use crate::{store, verify};
+
+/// What a sender gets: small, and whole.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+pub(super) fn json_answer(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
 
 /// Why a request got no 200. What it prints is the operator's sentence.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -120,12 +130,11 @@ impl Refused {
 
     /// What the sender reads. `connection: close` where the rest of the request was left unread: the connection
     /// cannot carry another one.
-    pub(super) fn answer(&self, version: Version) -> Response {
+    pub(super) fn answer(&self, version: Version) -> Answer {
         let row = self.row();
-        let mut response = Response::new(Body::from(body(row.told)));
-        *response.status_mut() = StatusCode::from_u16(row.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let mut answer = json_answer(status, body(row.told));
+        let headers = answer.headers_mut();
         if let Some(wait) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
@@ -136,7 +145,7 @@ impl Refused {
         if left_unread && version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
+        answer
     }
 
     fn retry_after(&self) -> Option<Duration> {

@@ -1,33 +1,32 @@
 //! Serve: sockets. Takes connections up to a cap, and at the end drains them.
 //!
-//! A connection over the cap, or over its address's share of it, is closed at once: a sender that is turned away tries again, one that hangs does not.
+//! A connection over the cap, or over its address's share of it, is closed at once: a sender that is turned away
+//! tries again, one that hangs does not.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
-use axum::body::Body;
-use axum::response::Response;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::alarm::Seldom;
+use super::budget::{Full, Held};
 use super::connection::{self, Pulse, Times};
 use super::files;
-use super::receive::{self, Connection};
+use super::receive::Connection;
 use super::refusal::Refused;
-use super::share::Share;
+use super::share::Connected;
 use super::tls::Acceptor;
 use super::{Error, Intake, Tls};
 use crate::words::limits::{ACCEPT_PAUSE, REFUSAL_LOG_WINDOW, TLS_HANDSHAKE_TIMEOUT};
@@ -46,7 +45,6 @@ pub(super) async fn serve(
         Some(AbortOnDropHandle::new(tokio::spawn(tell_left_out(Arc::clone(&intake))))),
     ];
     let server = Arc::new(Server {
-        router: receive::router(&intake),
         intake,
         tls,
         http: connection::http(),
@@ -75,7 +73,6 @@ async fn tell_left_out(intake: Arc<Intake>) {
 /// What every connection shares.
 struct Server {
     intake: Arc<Intake>,
-    router: Router,
     tls: Option<Acceptor>,
     http: auto::Builder<TokioExecutor>,
     /// No more requests.
@@ -83,6 +80,13 @@ struct Server {
     /// The drain is over.
     drained: CancellationToken,
     connections: TaskTracker,
+}
+
+/// What a connection holds as long as it is open.
+struct Place {
+    _room: Held,
+    /// None behind a proxy.
+    of_address: Option<Connected>,
 }
 
 impl Server {
@@ -105,56 +109,62 @@ impl Server {
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Ok(room) = Arc::clone(&self.intake.connections).try_acquire_owned() else {
-            let refused = Refused::Connections(self.intake.options.connections_max);
-            return self.intake.note(None, &refused, peer.ip());
-        };
-        let mut share = self.intake.shares.connections.of(peer.ip());
-        // Behind a proxy every connection is the proxy's.
-        if !self.intake.options.behind_proxy && share.take(1).is_err() {
-            return self.intake.note(None, &Refused::ConnectionsShare(share.max()), peer.ip());
+        match self.place_for(peer) {
+            Ok(place) => {
+                // Answers are small and whole: there is nothing to wait for. Where it fails, they are only later.
+                let _ = stream.set_nodelay(true);
+                self.connections.spawn(Arc::clone(self).handle(stream, peer, place));
+            }
+            Err(refused) => self.intake.note(None, &refused, peer.ip()),
         }
-        // Answers are small and whole: there is nothing to wait for. Where it fails, they are only later.
-        let _ = stream.set_nodelay(true);
-        self.connections.spawn(Arc::clone(self).handle(stream, peer, (room, share)));
     }
 
-    async fn handle(
-        self: Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        _room: (OwnedSemaphorePermit, Share),
-    ) {
+    fn place_for(&self, peer: SocketAddr) -> Result<Place, Refused> {
+        let connections = &self.intake.connections;
+        let room = connections.hold(1).map_err(|Full| Refused::Connections(connections.max()))?;
+        // Behind a proxy every connection is the proxy's.
+        let of_address = match self.intake.options.behind_proxy {
+            true => None,
+            false => Some(self.intake.shares.of(peer.ip()).connect()?),
+        };
+        Ok(Place { _room: room, of_address })
+    }
+
+    async fn handle(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: Place) {
         // Children of the tokens: connections do not share one lock.
         let drained = self.drained.child_token();
+        let drained = pin!(drained.cancelled());
         let served = async {
             match &self.tls {
-                None => self.serve(stream, peer).await,
+                None => self.serve(stream, peer, &place).await,
                 Some(tls) => match timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.serve(stream, peer).await,
+                    Ok(Ok(stream)) => self.serve(stream, peer, &place).await,
                     Ok(Err(why)) => why.map_or(Ok(()), |why| Err(Refused::Handshake(why))),
                     Err(_) => Err(Refused::Handshake("it took too long".to_owned())),
                 },
             }
         };
         tokio::select! {
+            biased;
             served = served => if let Err(refused) = served {
                 self.intake.note(None, &refused, peer.ip());
             },
-            () = drained.cancelled() => debug!(%peer, "a connection was dropped at the end of the drain"),
+            () = Seldom::new(drained) => {
+                debug!(%peer, "a connection was dropped at the end of the drain");
+            }
         }
     }
 
-    async fn serve<I>(&self, stream: I, peer: SocketAddr) -> Result<(), Refused>
+    async fn serve<I>(&self, stream: I, peer: SocketAddr, place: &Place) -> Result<(), Refused>
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let pulse = Pulse::new(Times::new(self.intake.options.header_timeout));
-        let connection = Connection { peer: peer.ip(), pulse: Arc::clone(&pulse) };
-        let service = service_fn(|mut request: Request<Incoming>| {
-            request.extensions_mut().insert(connection.clone());
-            let router = self.router.clone();
-            async move { answered(router, request).await }
+        let address = place.of_address.as_ref().map(Connected::address);
+        let connection = Arc::new(Connection { peer: peer.ip(), address, pulse: Arc::clone(&pulse) });
+        let service = service_fn(|request: Request<Incoming>| {
+            let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&connection));
+            async move { Ok::<_, Infallible>(intake.answer(&connection, request).await) }
         });
         connection::serve(stream, &self.http, service, pulse, &self.stop.child_token()).await
     }
@@ -167,8 +177,4 @@ impl Server {
             self.connections.wait().await;
         }
     }
-}
-
-async fn answered(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
-    router.oneshot(request.map(Body::new)).await
 }

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
+use super::share::share_of;
 use super::*;
 use crate::store::{self, EventFilter, EventRow};
 use crate::words::limits::{OPEN_AGE_MAX_DEFAULT, RETAIN_AGE_DEFAULT, RETAIN_BYTES_DEFAULT};
@@ -413,6 +414,37 @@ async fn an_enabled_source_has_the_path_before_a_disabled_one() {
 }
 
 #[tokio::test]
+async fn braces_of_a_path_are_braces() {
+    let braces = Source { path: "/a/{b}/c".to_owned(), ..source("sendpilot") };
+    let house = House::open(options(), vec![braces]).await;
+    let event = event("evt_1");
+    let post = async |path| house.post(path, &event.signed(), event.body.as_bytes()).await.status;
+    assert_eq!([post("/a/{b}/c").await, post("/a/x/c").await, post("/a/{b}/c/").await], [200, 404, 404]);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn head_over_http_2_is_answered_without_a_body() {
+    let house = House::plain().await;
+    let stream = TokioIo::new(house.tcp().await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let client = tokio::spawn(connection);
+    for (path, status, length) in [(PATH, 405, "30"), ("/nobody", 404, "21")] {
+        let asked = Request::head(format!("http://localhost{path}")).body(Full::new(Bytes::new())).unwrap();
+        let answer = sender.send_request(asked).await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-length"]),
+            (status, &length.parse().unwrap())
+        );
+        assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+    drop(sender);
+    client.await.unwrap().unwrap();
+    house.closed().await;
+}
+
+#[tokio::test]
 async fn a_body_at_the_cap_is_taken_and_one_byte_over_is_413() {
     let house = House::plain().await;
     let max = house.intake.options.body_bytes_max;
@@ -605,8 +637,8 @@ async fn one_address_cannot_take_the_body_bytes_of_the_others() {
 #[test]
 fn the_largest_body_fits_into_a_share() {
     let all = Options { body_bytes_max: BODIES_IN_FLIGHT_BYTES_MAX, ..options() };
-    assert_eq!(AddressShares::new(&all).body_bytes.max(), BODIES_IN_FLIGHT_BYTES_MAX);
-    assert_eq!(AddressShares::new(&options()).body_bytes.max(), BODIES_IN_FLIGHT_BYTES_MAX / 4);
+    assert_eq!(Share::new(&all).body_bytes, BODIES_IN_FLIGHT_BYTES_MAX);
+    assert_eq!(Share::new(&options()).body_bytes, BODIES_IN_FLIGHT_BYTES_MAX / 4);
 }
 
 #[tokio::test]

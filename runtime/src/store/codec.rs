@@ -31,9 +31,10 @@ pub(super) enum Kind {
     SecretsSeen = 10,
     Copy = 11,
     Mark = 12,
+    Gap = 13,
 }
 
-pub(super) const KIND_MAX: u8 = Kind::Mark as u8;
+pub(super) const KIND_MAX: u8 = Kind::Gap as u8;
 
 impl Kind {
     pub(super) fn of(byte: u8) -> Option<Kind> {
@@ -51,6 +52,7 @@ impl Kind {
             SecretsSeen,
             Copy,
             Mark,
+            Gap,
         ];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -70,6 +72,7 @@ pub(super) enum Record {
     SecretsSeen(SecretsSeen),
     Copy(CopyRecord),
     Mark(Mark),
+    Gap(Gap),
 }
 
 /// One request: its bytes once, its events as ranges of them.
@@ -242,6 +245,14 @@ pub(super) enum Mark {
     Clock { at: Millis, clock: Millis },
 }
 
+/// What `store repair` put in place of what did not read, so that everything behind it stays where it was. Its link
+/// leads on to what is left of the chain that led here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// Of its payload, which says nothing.
+    pub bytes: usize,
+}
+
 /// What does not read is damage: its checksum held, so a writer wrote it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a record does not read: {0}")]
@@ -262,6 +273,7 @@ impl Record {
             Record::SecretsSeen(_) => Kind::SecretsSeen,
             Record::Copy(_) => Kind::Copy,
             Record::Mark(_) => Kind::Mark,
+            Record::Gap(_) => Kind::Gap,
         }
     }
 
@@ -279,6 +291,7 @@ impl Record {
             Record::SecretsSeen(record) => record.encode(&mut out),
             Record::Copy(record) => record.encode(&mut out),
             Record::Mark(record) => record.encode(&mut out),
+            Record::Gap(gap) => out.0.resize(gap.bytes, 0),
         }
         Draft::new(self.kind() as u8, out.0)
     }
@@ -308,6 +321,7 @@ impl Record {
             Kind::SecretsSeen => Record::SecretsSeen(SecretsSeen::decode(&mut bytes)?),
             Kind::Copy => Record::Copy(CopyRecord::decode(&mut bytes)?),
             Kind::Mark => Record::Mark(Mark::decode(&mut bytes)?),
+            Kind::Gap => Record::Gap(Gap { bytes: bytes.rest() }),
         };
         bytes.end()?;
         Ok(record)
@@ -822,6 +836,13 @@ impl<'a> In<'a> {
 
     pub(super) fn end(&self) -> Result<(), Unreadable> {
         if self.is_empty() { Ok(()) } else { Err(Unreadable("it is longer than its parts")) }
+    }
+
+    /// Passes over what is left; returns how much that is.
+    fn rest(&mut self) -> usize {
+        let left = self.whole.len() - self.at;
+        self.at = self.whole.len();
+        left
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Unreadable> {

@@ -91,6 +91,12 @@ impl Ledger {
         self.core().health.damage()
     }
 
+    /// Whether an attempt may start: the store writes, and there is room for what the attempt will have to say. A
+    /// call whose outcome could not be written down would be made again.
+    pub fn may_begin(&self) -> Result<(), Refused> {
+        self.core().health.may_begin()
+    }
+
     // === lanes ===
 
     /// The time by which things grow old, whatever the wall clock says: it never goes back, and goes on over restarts.
@@ -235,6 +241,11 @@ impl Ledger {
 
     pub fn stat(&self) -> Stat {
         self.core().stat()
+    }
+
+    /// The journal as it is now: for an export or a backup, while everything goes on.
+    pub fn snapshot(&self) -> tools::Snapshot {
+        tools::Snapshot::of(&self.core().segments)
     }
 
     // === the end ===

@@ -6,8 +6,8 @@
 //! new, and hands the record (`codec`) to the `writer`, which puts batches into the `journal` and syncs them. What
 //! a record changes is staged (`stage`, `rows`, `shelf`), becomes visible in the `view` once it is durable, and goes
 //! to the index behind everybody's back. `deliveries` is what lanes ask, `history` what people ask, `retention`
-//! what is thrown away, `open` how it all starts. `journal::Disk`, `machine` and `index::tree` are the seams to the
-//! world: a simulation stands behind all three.
+//! what is thrown away, `open` how it all starts, `tools` what is done with the files by hand. `journal::Disk`,
+//! `machine` and `index::tree` are the seams to the world: a simulation stands behind all three.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +42,7 @@ mod rows;
 mod secrets;
 mod shelf;
 mod stage;
+pub mod tools;
 mod view;
 mod writer;
 
@@ -173,8 +174,8 @@ pub enum Error {
     #[error("another longshore runs on `{0}`; one daemon a data directory")]
     Locked(PathBuf),
     #[error(
-        "`{segment}` is damaged at byte {offset}: {why}; restore the directory from a copy, or move the damaged \
-         segment away and start again, which gives up what it holds"
+        "`{segment}` is damaged at byte {offset}: {why}; `longshore store check` says what depends on it, restore a \
+         backup or give it up with `longshore store repair`"
     )]
     Damaged { segment: PathBuf, offset: u64, why: String },
     #[error(
@@ -423,7 +424,11 @@ pub struct Stat {
     pub damaged: Option<String>,
     pub segments: u64,
     pub journal_bytes: u64,
+    /// What retention may not drop, beside idempotency keys: events under way with what was written about them,
+    /// and shelves.
     pub live_bytes: u64,
+    /// In the index, in their window or with their event still there.
+    pub idempotency_keys: u64,
     pub index_bytes: u64,
     pub index_lag_records: u64,
     pub free_bytes: u64,

@@ -221,7 +221,7 @@ fn sort_out(batch: &mut Batch, chunk: Vec<Candidate>, now: Millis) -> Result<u64
                 verdicts.key_copies.extend(copies.iter().filter(|copy| now < copy.expires));
             }
             // Counts of redeliveries are in the index and travel with their event; marks have done their work.
-            Record::Copy(_) | Record::Redelivery(_) | Record::Mark(_) => {}
+            Record::Copy(_) | Record::Redelivery(_) | Record::Mark(_) | Record::Gap(_) => {}
         }
     }
     verdicts.write(batch)

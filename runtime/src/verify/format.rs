@@ -64,14 +64,17 @@ impl Signature {
         let mut read = Read::default();
         let mut is_there = false;
         for place in &self.from {
-            let texts = match self.format {
-                Format::List(_) => place.find_all(request),
-                _ => place.find(request).map(|text| text.into_iter().collect()),
-            };
-            for text in texts.map_err(Refused::Malformed)? {
+            let mut split = |text: &str| {
                 is_there = true;
-                self.split(&text, proof, &mut read).map_err(Refused::Malformed)?;
-            }
+                self.split(text, proof, &mut read)
+            };
+            let done = match self.format {
+                Format::List(_) => {
+                    place.find_all(request).and_then(|lines| lines.iter().try_for_each(|text| split(text)))
+                }
+                _ => place.find(request).and_then(|text| text.map_or(Ok(()), |text| split(&text))),
+            };
+            done.map_err(Refused::Malformed)?;
         }
         let first = &self.from[0];
         match (is_there, read.seen, read.candidates.len()) {
@@ -105,7 +108,7 @@ impl Signature {
     /// One `key=value`; an item without `=` is skipped, like one with a key that nobody asked for.
     fn item(&self, items: &Items, item: &str, proof: Proof, read: &mut Read) -> Result<(), String> {
         let Some(assign) = &items.assign else { return self.candidate(item, proof, read) };
-        match item.split_once(assign.as_str()) {
+        match cut(item, assign) {
             Some((key, value)) if self.is_stamp(key) || items.wants(key) => {
                 self.field(key, value, proof, read)
             }
@@ -166,7 +169,30 @@ impl Items {
 
 /// Proxies that fold header lines put a space after a comma; it belongs to no item.
 fn split<'t>(text: &'t str, separator: &'t str) -> impl Iterator<Item = &'t str> {
-    text.split(separator).map(|item| item.trim_matches([' ', '\t']))
+    let mut left = Some(text);
+    std::iter::from_fn(move || {
+        let text = left?;
+        let item = match cut(text, separator) {
+            Some((item, behind)) => {
+                left = Some(behind);
+                item
+            }
+            None => {
+                left = None;
+                text
+            }
+        };
+        Some(item.trim_matches([' ', '\t']))
+    })
+}
+
+/// As `str::split_once`, whose search for a text is set up at a cost that a header of a hundred bytes does not earn.
+/// Nearly every separator is one byte.
+fn cut<'t>(text: &'t str, separator: &str) -> Option<(&'t str, &'t str)> {
+    match separator.as_bytes() {
+        [byte] => text.split_once(char::from(*byte)),
+        _ => text.split_once(separator),
+    }
 }
 
 impl Encoding {
@@ -182,7 +208,7 @@ impl Encoding {
             return None;
         }
         let written = match self {
-            Encoding::Hex => hex::decode_to_slice(text, buffer.get_mut(..len)?).ok().map(|()| len),
+            Encoding::Hex => decode_hex(text.as_bytes(), buffer.get_mut(..len)?).map(|()| len),
             Encoding::Base64 => STANDARD.decode_slice(text, &mut buffer).ok(),
             Encoding::Base64Url => URL_SAFE_PAD_INDIFFERENT.decode_slice(text, &mut buffer).ok(),
             Encoding::Token => None,
@@ -207,6 +233,32 @@ impl Encoding {
             Encoding::Token => "text",
         }
     }
+}
+
+/// As `hex::decode_to_slice`, at a quarter of its steps: every request has one to decode.
+fn decode_hex(text: &[u8], into: &mut [u8]) -> Option<()> {
+    const NO_DIGIT: u8 = 0xff;
+    const VALUES: [u8; 256] = {
+        let mut values = [NO_DIGIT; 256];
+        let mut value = 0;
+        while value < 16 {
+            values[b"0123456789abcdef"[value] as usize] = value as u8;
+            values[b"0123456789ABCDEF"[value] as usize] = value as u8;
+            value += 1;
+        }
+        values
+    };
+    let (pairs, []) = text.as_chunks::<2>() else { return None };
+    if pairs.len() != into.len() {
+        return None;
+    }
+    let mut all = 0;
+    for (byte, [high, low]) in into.iter_mut().zip(pairs) {
+        let (high, low) = (VALUES[usize::from(*high)], VALUES[usize::from(*low)]);
+        all |= high | low;
+        *byte = high << 4 | low;
+    }
+    (all < 16).then_some(())
 }
 
 // === writing ===
@@ -275,6 +327,23 @@ mod tests {
     fn found(signature: &Signature, value: &str) -> (usize, Option<String>) {
         let read = read(signature, &[("x-sig", value)]).unwrap();
         (read.candidates.len(), read.stamp)
+    }
+
+    #[test]
+    fn hex_is_decoded_as_the_crate_does() {
+        let texts = ["", "0", "00", "fF09", "0g", "g0", "0\u{e9}", "00 ", " 00", "+1", "0x", "00ff00"];
+        for text in texts {
+            for len in 0..4 {
+                let (mut ours, mut theirs) = ([0; 4], [0; 4]);
+                let good = decode_hex(text.as_bytes(), &mut ours[..len]).is_some();
+                assert_eq!(
+                    good,
+                    hex::decode_to_slice(text, &mut theirs[..len]).is_ok(),
+                    "{text:?} into {len}"
+                );
+                assert!(!good || ours == theirs, "{text:?}");
+            }
+        }
     }
 
     fn refusal(signature: &Signature, lines: &[(&'static str, &str)]) -> String {

@@ -124,7 +124,8 @@ impl Finding<'_, '_> {
     fn look(&mut self, lookup: &Lookup) -> Option<String> {
         match lookup {
             Lookup::Json { slot, .. } => {
-                self.picked.get(*slot).cloned().flatten().filter(|text| !text.is_empty())
+                // Each look-up has a slot of its own, and looks once.
+                self.picked.get_mut(*slot).and_then(Option::take).filter(|text| !text.is_empty())
             }
             Lookup::Place(place) => match place.find(self.request) {
                 Ok(found) => found.map(Cow::into_owned),
@@ -150,7 +151,10 @@ fn unfit(text: &str, bytes_max: usize) -> Option<String> {
     if text.len() > bytes_max {
         return Some(format!("has {} bytes, more than {bytes_max}", text.len()));
     }
-    text.chars().any(char::is_control).then(|| "holds control characters".to_owned())
+    // Nearly every name is plain ASCII, which is told by its bytes.
+    let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let has_control = !is_plain && text.chars().any(char::is_control);
+    has_control.then(|| "holds control characters".to_owned())
 }
 
 fn hash(bytes: &[u8]) -> String {

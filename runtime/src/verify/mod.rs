@@ -25,6 +25,7 @@ mod presets;
 pub mod rotation;
 mod sign;
 mod signed;
+mod skim;
 pub mod spec;
 mod stamp;
 #[cfg(test)]

@@ -66,6 +66,9 @@ const fn days(count: u64) -> Duration {
 pub const BODY_BYTES_MAX_DEFAULT: usize = 5 * MIB;
 /// Bodies in flight and queued for the journal, summed over all requests.
 pub const BODIES_IN_FLIGHT_BYTES_MAX: usize = 64 * MIB;
+/// A body up to this size, come in one piece, is copied out of the connection's buffer of 8 KiB, which the next
+/// request then finds free. Larger ones are kept as they came.
+pub const BODY_COPY_BYTES_MAX: usize = 2 * KIB;
 /// `server.max_connections`. 1,024 is also the usual soft limit of file descriptors, which `run` raises.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 4096;
 /// Connections leave this many of the files that the process may open to the journal, the index, compiled plugins,
@@ -162,10 +165,14 @@ pub const RETAIN_AGE_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const RETAIN_BYTES_DEFAULT: u64 = 10 * GIB as u64;
 /// Open deliveries older than this become dead.
 pub const OPEN_AGE_MAX_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// An idempotency key that outlives its event, in the journal.
+pub const KEY_COPY_BYTES: u64 = 42;
 /// Live data over this share of `store.retain.max_size` refuses senders.
 pub const LIVE_SHARE_MAX_PERCENT: u64 = 70;
 /// Accepting stops this far before the disk is full; the reserve is for responses and settles.
 pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
+/// Attempts stop starting this far before it: what is under way can still be settled.
+pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;
@@ -212,6 +219,10 @@ pub const HISTORY_MESSAGES_MAX: usize = 4000;
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// One gap of `store repair`, header included: it is read as one record. A longer stretch becomes several.
+pub const GAP_BYTES_MAX: u64 = MIB as u64;
+/// Records that `store check` remembers with their delivery; the link to an older one is looked up in its file.
+pub const CHECK_LINKS_REMEMBERED: usize = 100_000;
 /// A shelf value up to this size lies in the index itself: counters are added to without reading the journal.
 pub const SHELF_INLINE_BYTES_MAX: usize = 64;
 /// Records that retention moves or drops in one go, so that accepts need not wait for it.
@@ -240,6 +251,8 @@ pub const MAX_DELAY_DEFAULT: Duration = Duration::from_secs(3600);
 pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 /// And to this: a handler that always asks for no pause would spin until it is given up.
 pub const AFTER_MIN: Duration = Duration::from_millis(100);
+/// What is left of a note or a reason where the record of an attempt is too large for the journal.
+pub const SHORT_REASON_CHARS_MAX: usize = 200;
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 
@@ -261,11 +274,19 @@ pub const NO_INSTANCE_DELAY: Duration = Duration::from_secs(1);
 pub const EPOCH_TICK: Duration = Duration::from_millis(2);
 /// The ticker sleeps once no call has been live for this many ticks.
 pub const EPOCH_IDLE_TICKS_MAX: u32 = 500;
-/// A call that has not ended this long after its budget is given up by the host, which is then to blame.
-pub const CALL_OVERRUN_MAX: Duration = Duration::from_secs(1);
+/// An attempt that is under way for longer than all that its calls may take and this is reported: the disk is
+/// stuck, or a function of the host never returns.
+pub const CALL_OVERRUN_MAX: Duration = Duration::from_secs(10);
 /// Of a guest's wasm stack, and of the host stack beneath it that wasm and host functions share.
 pub const GUEST_STACK_BYTES: usize = 512 * KIB;
 pub const GUEST_ASYNC_STACK_BYTES: usize = 2 * MIB;
+/// What a slot of the pool keeps of a guest's memory, table and stack for the next guest, zeroed or written over.
+/// A Rust guest writes 30 KiB of its memory, QuickJS 180 KiB; over all instances this is 64 MiB at most.
+pub const GUEST_MEMORY_KEPT_BYTES: usize = 256 * KIB;
+/// The same where the kernel does not tell which pages were written, so that all of this is zeroed.
+pub const GUEST_MEMORY_KEPT_BLINDLY_BYTES: usize = 64 * KIB;
+pub const GUEST_TABLE_KEPT_BYTES: usize = 16 * KIB;
+pub const GUEST_STACK_KEPT_BYTES: usize = 16 * KIB;
 /// Elements over all tables of an instance; CPython's largest has 5,670.
 pub const GUEST_TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Core instances, tables and memories of one component; CPython has 14, 2 and 1.
@@ -361,6 +382,9 @@ pub const PAGE_ROWS_DEFAULT: usize = 50;
 pub const PAGE_ROWS_MAX: usize = 1000;
 /// The largest answer that the CLI reads: the largest body in base64, with room for its headers.
 pub const API_ANSWER_BYTES_MAX: usize = 256 * MIB;
+/// Lines of an export are sent in chunks of this size, and so many of them wait for whoever reads them.
+pub const EXPORT_CHUNK_BYTES: usize = 64 * KIB;
+pub const EXPORT_CHUNKS_MAX: usize = 4;
 /// A connection to a daemon on this machine that takes longer is not going to be one.
 pub const CLI_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `send --count`. More is a load test, and there is `cargo xtask bench` for that.

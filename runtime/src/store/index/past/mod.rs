@@ -362,10 +362,13 @@ pub(in crate::store) struct Walk<'a> {
 enum Source {
     /// Not opened before its turn may have come.
     Closed(Arc<Table>),
-    Open {
-        cursor: table::Cursor,
-        head: Ended,
-    },
+    Open(Box<Opened>),
+}
+
+struct Opened {
+    cursor: table::Cursor,
+    /// What comes next from it.
+    head: Ended,
 }
 
 impl Source {
@@ -373,7 +376,7 @@ impl Source {
     fn bound(&self) -> &DeliveryId {
         match self {
             Source::Closed(table) => &table.last,
-            Source::Open { head, .. } => &head.0,
+            Source::Open(opened) => &opened.head.0,
         }
     }
 }
@@ -416,9 +419,10 @@ impl Walk<'_> {
                 }
                 Ok(Some(None))
             }
-            Source::Open { mut cursor, head } => {
+            Source::Open(opened) => {
+                let Opened { mut cursor, head } = *opened;
                 let next = cursor.next(self.tree)?;
-                self.sources.extend(next.map(|head| Source::Open { cursor, head }));
+                self.sources.extend(next.map(|head| Source::Open(Box::new(Opened { cursor, head }))));
                 Ok(Some(Some(head)))
             }
         }
@@ -426,7 +430,7 @@ impl Walk<'_> {
 
     fn open(&self, table: &Table) -> Result<Option<Source>, Error> {
         let mut cursor = table::Cursor::open(self.tree, table.number, self.filter, self.below.as_ref())?;
-        Ok(cursor.next(self.tree)?.map(|head| Source::Open { cursor, head }))
+        Ok(cursor.next(self.tree)?.map(|head| Source::Open(Box::new(Opened { cursor, head }))))
     }
 }
 
