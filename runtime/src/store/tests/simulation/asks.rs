@@ -294,8 +294,8 @@ impl Life {
 
     /// An error is right where something was made to break in this process.
     pub(super) fn excuse(&mut self, what: &str) -> Result<(), String> {
-        let refused = self.disk.refused();
-        let broke = self.index_fails || self.disk.is_dead() || self.process().refused_before < refused;
+        let broken = self.disk.broke();
+        let broke = self.index_fails || self.disk.is_dead() || self.process().broke_before < broken;
         if broke { Ok(()) } else { Err(format!("{what}, and nothing was broken")) }
     }
 }

@@ -91,8 +91,8 @@ pub(super) struct Process {
     pub core: Arc<Core>,
     pub writer: Writer,
     pub flight: Arc<Mutex<Flight>>,
-    /// Refusals of the disk before it began.
-    pub refused_before: u64,
+    /// Failures of the disk before it began.
+    pub broke_before: u64,
     pub failed: bool,
     pub closed: bool,
 }
