@@ -62,6 +62,12 @@ fn begin(opening: Opening) -> Result<Appender, Error> {
 }
 
 fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Result<(Appender, Found), Error> {
+    // Whoever made the last one may have died before its name was on disk; a later name must not be there without it.
+    opening.disk.sync_dir(&opening.dir).map_err(|source| Error::Io {
+        what: "cannot sync",
+        path: opening.dir.clone(),
+        source,
+    })?;
     let tail = scan(last)?;
     #[cfg(test)]
     let tail = tail.uncopied_in_a_drill();
@@ -71,13 +77,7 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
     }
     let base = last.header.base;
     if tail.end == base && tail.torn_bytes == 0 {
-        // It was created and synced, and never written to: there is nothing in it to distrust. But whoever made it
-        // may have died before its name was on disk.
-        opening.disk.sync_dir(&opening.dir).map_err(|source| Error::Io {
-            what: "cannot sync",
-            path: opening.dir.clone(),
-            source,
-        })?;
+        // It was created and synced, and never written to: there is nothing in it to distrust.
         let segments = Arc::new(Segments::new(list, base, last.header.previous_batch));
         let last_record = last_record(&segments, last.header.previous_batch)?;
         let appender = Appender::new(opening, segments, last.clone(), base, last.header.previous_batch);
