@@ -94,7 +94,7 @@ impl Index {
         });
         self.tree.apply(&mut checked.chain(progress))?;
         run.into_iter().for_each(|run| self.seen.add(run));
-        self.past.applied(ended, position);
+        self.past.applied(ended);
         Ok(())
     }
 

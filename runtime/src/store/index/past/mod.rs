@@ -11,7 +11,6 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -34,8 +33,6 @@ pub struct Past {
     recent: RwLock<Recent>,
     tables: ArcSwap<Vec<Arc<Table>>>,
     next: Mutex<Next>,
-    /// How far the index has come.
-    applied_until: AtomicU64,
 }
 
 #[derive(Default)]
@@ -64,8 +61,8 @@ struct Table {
     bytes: u64,
     first: DeliveryId,
     last: DeliveryId,
-    /// What it holds was told by records below this.
-    told_until: u64,
+    /// Its rows come from records below this.
+    noted_below: u64,
     accepted_min: Millis,
     accepted_max: Millis,
 }
@@ -98,13 +95,10 @@ impl Past {
             }
             recent.all_applied();
         }
-        let position = tree.get(keys::POSITION)?;
-        let applied_until = position.map_or(Ok(0), |value| keys::number_in(&value, 0))?;
         Ok(Past {
             recent: RwLock::new(recent),
             tables: ArcSwap::from_pointee(tables),
             next: Mutex::new(next),
-            applied_until: AtomicU64::new(applied_until),
         })
     }
 
@@ -142,9 +136,8 @@ impl Past {
         ops
     }
 
-    /// They are in the tree, which has come to `end`.
-    pub(super) fn applied(&self, ended: &[Ended], end: u64) {
-        self.applied_until.store(end, Ordering::Relaxed);
+    /// They are in the tree.
+    pub(super) fn applied(&self, ended: &[Ended]) {
         if ended.is_empty() {
             return;
         }
@@ -196,10 +189,10 @@ impl Past {
         self.recent.read().unwrap_or_else(PoisonError::into_inner).applied >= bound(PAST_TABLE_ROWS)
     }
 
-    /// A table is of no use when the records that told it are gone: what stays of them was told again by copies.
+    /// A table is of no use when the records that its rows come from are gone: what stays of them was noted again.
     fn drop_table(&self, tree: &dyn Tree, base: u64) -> Result<bool, Error> {
         let tables = self.tables.load_full();
-        let Some(gone) = tables.iter().find(|table| table.told_until <= base) else { return Ok(false) };
+        let Some(gone) = tables.iter().find(|table| table.noted_below <= base) else { return Ok(false) };
         tree.apply(&mut std::iter::once((Blob::from(keys::past_table(gone.number)), None)))?;
         let left = tables.iter().filter(|table| table.number != gone.number).cloned().collect();
         self.tables.store(Arc::new(left));
@@ -222,9 +215,11 @@ impl Past {
             next.table += 1;
             next.table - 1
         };
-        let told_until = self.applied_until.load(Ordering::Relaxed);
         let bytes = table::encode(&rows);
-        let Some(table) = Table::of(number, bytes.len() as u64, told_until, &rows) else { return Ok(false) };
+        // A row that was copied forward is older than the copy that it comes from: the copy counts.
+        let reached = tree.get(keys::POSITION)?.map(|value| keys::number_in(&value, 0)).transpose()?;
+        let table = Table::of(number, bytes.len() as u64, reached.unwrap_or(0), &rows);
+        let Some(table) = table else { return Ok(false) };
         tree.put_table(number, &bytes)?;
         let blocks = all(tree, &keys::past_blocks())?.into_iter().map(|(key, _)| (key, None));
         tree.apply(&mut blocks.chain([(Blob::from(keys::past_table(number)), Some(table.encode()))]))?;
@@ -285,14 +280,14 @@ impl Recent {
 
 impl Table {
     /// None of no rows.
-    fn of(number: u64, bytes: u64, told_until: u64, rows: &[Ended]) -> Option<Table> {
+    fn of(number: u64, bytes: u64, noted_below: u64, rows: &[Ended]) -> Option<Table> {
         let accepted = || rows.iter().map(|(_, row)| row.accepted_at);
         Some(Table {
             number,
             bytes,
             first: rows.first()?.0.clone(),
             last: rows.last()?.0.clone(),
-            told_until,
+            noted_below,
             accepted_min: accepted().min()?,
             accepted_max: accepted().max()?,
         })
@@ -307,7 +302,7 @@ impl Table {
 
     fn encode(&self) -> Blob {
         let mut out = crate::store::codec::Out(Vec::with_capacity(192));
-        [self.bytes, self.told_until, self.accepted_min.0, self.accepted_max.0]
+        [self.bytes, self.noted_below, self.accepted_min.0, self.accepted_max.0]
             .into_iter()
             .for_each(|number| out.u64(number));
         out.delivery(&self.first);
@@ -322,7 +317,7 @@ impl Table {
             Ok(Table {
                 number,
                 bytes: bytes.u64()?,
-                told_until: bytes.u64()?,
+                noted_below: bytes.u64()?,
                 accepted_min: bytes.millis()?,
                 accepted_max: bytes.millis()?,
                 first: bytes.delivery()?,
