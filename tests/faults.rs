@@ -658,8 +658,8 @@ async fn a_damaged_old_segment_is_told_of_and_refuses_nobody() {
         said.contains("warning: ").then_some(said)
     })
     .await;
-    assert!(said.contains("0000000001.seg") && said.contains("restore the directory from a copy"), "{said}");
-    log_has(&daemon, "ERROR", "an old segment is damaged", "restore the directory from a copy").await;
+    assert!(said.contains("0000000001.seg") && said.contains("longshore store check"), "{said}");
+    log_has(&daemon, "ERROR", "an old segment is damaged", "longshore store check").await;
     metrics(&daemon, &["longshore_ready 1", "longshore_store_damaged 1", "longshore_store_failed 0"]).await;
     assert_eq!(sent_at(&daemon, "evt_3", now() + later).await, 200);
     gate.is_called("evt_3").await;
