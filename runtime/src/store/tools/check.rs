@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::survey::{Past, Piece, Seen, Stretch, Survey, What, survey};
 use super::{JOURNAL, lock_shared};
 use crate::store::Error;
-use crate::store::codec::{AcceptRecord, CopyRecord, Kind, Mark, Record};
+use crate::store::codec::{AcceptRecord, CopyRecord, Kind, Mark, Record, StateCopy};
 use crate::store::journal::format::SEGMENT_HEADER;
+use crate::store::rows::Row;
 use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::limits::CHECK_LINKS_REMEMBERED;
 
@@ -446,8 +447,9 @@ impl Look {
     fn see(&mut self, seen: &Seen<'_>, past: &Past<'_>) {
         match seen.record {
             Record::Accept(accept) => self.count(accept),
-            Record::Copy(CopyRecord::Whole { position, kind, link, payload, .. }) => {
+            Record::Copy(CopyRecord::Whole { position, kind, link, payload, state, .. }) => {
                 self.copy(seen, past, (*position, *kind, *link), payload);
+                self.copied_rows(seen, past, *position, state);
             }
             Record::Redelivery(again) if past.has_lost(again.event.position) => {
                 self.orphaned.insert(again.event);
@@ -496,6 +498,20 @@ impl Look {
                 }
             }
             Err(_) => {}
+        }
+    }
+
+    /// A row that travels with its event names the last record of its delivery, as a link does.
+    fn copied_rows(&mut self, seen: &Seen<'_>, past: &Past<'_>, position: u64, state: &[StateCopy]) {
+        for copy in state {
+            let event = EventRef { position, ordinal: copy.ordinal };
+            for (subscription, row) in &copy.rows {
+                let head = Row::decode(row).map_or(0, |row| row.head);
+                if head != 0 {
+                    let id = DeliveryId { event, subscription: subscription.clone() };
+                    self.link(past, seen.raw.position, head, &id);
+                }
+            }
         }
     }
 

@@ -216,6 +216,45 @@ async fn what_no_damage_touched_is_answered_for_after_a_repair() {
     }
 }
 
+/// The rows that travel with a copied event name the last record of their delivery.
+#[tokio::test]
+async fn a_lost_record_that_only_a_copied_row_names_leaves_the_history_before_it() {
+    let home = past(12, 300, true).await;
+    let layout = layout(home.path());
+    let mut heads = BTreeMap::new();
+    for (kind, payload) in records(home.path()).into_values() {
+        let Ok(Record::Copy(CopyRecord::Whole { position, state, .. })) = Record::decode(kind, &payload)
+        else {
+            continue;
+        };
+        for copy in state {
+            for (subscription, row) in copy.rows {
+                let event = EventRef { position, ordinal: copy.ordinal };
+                let head = crate::store::rows::Row::decode(&row).unwrap().head;
+                heads.insert(head, DeliveryId { event, subscription });
+            }
+        }
+    }
+    heads.retain(|head, _| layout.records.contains_key(head));
+    assert!(!heads.is_empty(), "some copied delivery has a record that was not copied");
+    for (head, id) in heads.into_iter().take(3) {
+        let copy = copy_of(home.path());
+        let (path, base, _) =
+            layout.segments.iter().find(|(_, from, to)| (*from..*to).contains(&head)).unwrap();
+        let file = copy.path().join(JOURNAL).join(path.file_name().unwrap());
+        let mut bytes = fs::read(&file).unwrap();
+        // From the header of its batch on, so that nothing tells where it began.
+        let (end, batch) = layout.records[&head];
+        let offset = |position: u64| SEGMENT_HEADER + usize::try_from(position - base).unwrap();
+        bytes[offset(batch)..offset(end)].fill(0xA5);
+        fs::write(&file, bytes).unwrap();
+        repair(copy.path());
+        let (ledger, answers) = answers(copy.path()).await;
+        assert!(answers.contains_key(&id), "{id}");
+        ledger.close().await.unwrap();
+    }
+}
+
 /// Fails everything from a certain change on, as if the process had died there.
 struct Dying {
     left: AtomicUsize,
