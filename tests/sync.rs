@@ -16,6 +16,7 @@ use longshore::store::journal::held::{Call, Held};
 use longshore::store::{self, Durability, Ledger};
 use longshore::words::digest::Digest;
 use longshore::words::event::Name;
+use longshore::words::limits::ATTEMPT_RESERVE_BYTES;
 use longshore::words::secret::Secret;
 use longshore::words::time::Millis;
 use longshore::{backoff, route, verify};
@@ -235,6 +236,32 @@ async fn a_failed_sync_ends_the_call_that_is_under_way() {
     assert_eq!(scene.post("evt_2").await.unwrap().0, 503);
     // It has five minutes of its own, which are longer than anybody waits here.
     wait_for("the call to be given up", async || (lanes.stat()[0].running == 0).then_some(())).await;
+    lanes.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_attempt_begins_while_its_end_would_not_fit_on_the_disk_and_none_is_lost() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.post("evt_1").await.unwrap().0, 200);
+    scene.disk.pretend_free(Some(ATTEMPT_RESERVE_BYTES - 1));
+    wait_for("the store to notice", async || scene.ledger.may_begin().err()).await;
+    let lanes = Dispatch::start(
+        vec![lane("noop")],
+        scene.ledger.clone(),
+        scene.metrics.clone(),
+        tokio::runtime::Handle::current(),
+    );
+    wait_for("the lane to find it", async || (lanes.stat()[0].in_memory == 1).then_some(())).await;
+    assert_eq!(lanes.stat()[0].running, 0);
+    assert!(!scene.metrics.encode().contains("longshore_attempts_total{"), "an attempt was counted");
+
+    scene.disk.pretend_free(None);
+    let done = ByOutcome { handler: "noop".to_owned(), outcome: "done".to_owned() };
+    let count = || scene.metrics.deliveries.get_or_create(&done).get();
+    wait_for("the delivery to be done", async || (count() == 1).then_some(())).await;
+    let rows =
+        scene.ledger.deliveries(store::DeliveryFilter { limit: 10, ..Default::default() }).await.unwrap();
+    assert_eq!(rows.rows[0].attempts, 1, "{rows:?}");
     lanes.drain(Duration::from_secs(5)).await;
 }
 

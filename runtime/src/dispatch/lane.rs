@@ -162,6 +162,7 @@ impl Line {
         let mut state = self.lock();
         found.for_each(|delivery| state.queue.put(delivery));
         state.queue.refilled(more_remain);
+        self.show(&state);
         let now = Instant::now();
         if more_remain && is_time(&mut state.backlog_warned_at, now) {
             let (handler, in_memory) = (self.name(), state.queue.len());
