@@ -15,4 +15,5 @@ mod observe;
 mod read;
 mod settle;
 mod sync;
+mod tools;
 mod verify;

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Event, SECRET, plain, plugin, wait_for};
+use crate::support::{Event, SECRET, plain, plain_text, plugin, wait_for};
 
 const PATH: &str = "/webhooks/sendpilot";
 
@@ -91,7 +91,12 @@ impl Scene {
     }
 
     async fn ready(&self) -> u16 {
-        plain(self.admin, "GET", "/readyz", &[], "").await.0
+        self.asked("/readyz").await.0
+    }
+
+    async fn asked(&self, path: &str) -> (u16, String) {
+        let (status, _, text) = plain_text(self.admin, "GET", path, &[], "").await;
+        (status, text)
     }
 }
 
@@ -185,7 +190,13 @@ async fn a_failed_sync_is_a_503_turns_readiness_red_and_ends_accepting_and_calli
     let (status, headers) = scene.post("evt_2").await.unwrap();
     assert_eq!(status, 503);
     assert!(headers.contains_key("retry-after"), "{headers:?}");
-    assert_eq!(scene.ready().await, 503);
+    let (status, why) = scene.asked("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(why.contains("the store failed") && why.contains("restart the daemon"), "{why}");
+    let (_, page) = scene.asked("/metrics").await;
+    for line in ["longshore_ready 0", "longshore_store_failed 1"] {
+        assert!(page.lines().any(|l| l == line), "no `{line}` in\n{page}");
+    }
     scene.disk.fail_syncs(false);
     assert_eq!(scene.post("evt_3").await.unwrap().0, 503, "a later sync that succeeds proves nothing");
     assert_eq!(scene.ready().await, 503);
@@ -241,6 +252,7 @@ async fn a_stuck_sync_is_a_503_within_ten_seconds() {
         assert!(headers.contains_key("retry-after"), "{headers:?}");
     }
     assert!(started.elapsed() < Duration::from_secs(11), "answered after {:?}", started.elapsed());
+    assert_eq!(scene.ready().await, 200, "nothing has failed");
     scene.disk.release();
 }
 

@@ -5,7 +5,7 @@ mod daemon;
 mod plugins;
 mod sender;
 
-pub use client::{Answer, Client, plain};
+pub use client::{Answer, Client, plain, plain_text};
 pub use daemon::{Daemon, Home, SENDPILOT};
 pub use plugins::plugin;
 pub use sender::{Event, SECRET, now_s, sign};

@@ -175,7 +175,7 @@ async fn figures_and_readiness_are_for_everybody_on_this_machine_and_history_is_
     assert!(page.contains("longshore_ready 1\n"), "{page}");
     assert_eq!(scene.public("/healthz").await.0, StatusCode::OK);
     assert_eq!(scene.public("/readyz").await.0, StatusCode::OK);
-    for private in ["/events", "/deliveries", "/sources", "/handlers", "/stat"] {
+    for private in ["/events", "/deliveries", "/sources", "/handlers", "/stat", "/export", "/backup"] {
         assert_eq!(scene.public(private).await.0, StatusCode::NOT_FOUND, "{private}");
     }
 }
@@ -224,6 +224,46 @@ async fn a_body_that_is_no_text_is_base64() {
     let scene = scene(b"\xff\x00").await;
     let shown = scene.get(&format!("/events/{}", scene.event)).await;
     assert_eq!((&shown["body"], &shown["body_base64"]), (&Value::Null, &json!("/wA=")));
+}
+
+#[tokio::test]
+async fn an_export_longer_than_a_chunk_comes_whole_and_filtered() {
+    let body: &'static [u8] = vec![b'x'; limits::EXPORT_CHUNK_BYTES].leak();
+    let scene = scene(body).await;
+    for n in 0..limits::EXPORT_CHUNKS_MAX + 3 {
+        let mut accept = accept(body);
+        accept.events[0].id = format!("evt_more_{n}");
+        scene.admin.ledger.accept(accept).await.unwrap();
+    }
+    let export = async |target: &str| ask(api::private(Arc::clone(&scene.admin)), "GET", target).await;
+    let (status, kind, text) = export("/export?source=sendpilot&since=0").await;
+    assert_eq!((status, kind.as_str()), (StatusCode::OK, "application/jsonl"));
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), limits::EXPORT_CHUNKS_MAX + 4);
+    assert_eq!(lines.last().unwrap()["event"], scene.event);
+    assert!(lines.iter().all(|line| line["body"].as_str().unwrap().len() == body.len()));
+    assert_eq!(export("/export?handler=nobody").await.2, "");
+    assert_eq!(scene.private("GET", "/export?what=else").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_backup_is_made_in_an_empty_folder_named_from_the_root() {
+    let scene = scene(b"{}").await;
+    let folder = tempfile::tempdir().unwrap();
+    let target = format!("/backup?dir={}", folder.path().join("it").display());
+    let (status, told) = scene.private("POST", &target).await;
+    assert_eq!(
+        (status, told["segments"].as_u64(), told["linked"].as_u64()),
+        (200, Some(1), Some(0)),
+        "{told}"
+    );
+    let (status, problem) = scene.private("POST", &target).await;
+    assert_eq!(status, 409);
+    assert!(problem["error"].as_str().unwrap().contains("is not empty"), "{problem}");
+    assert_eq!(scene.private("POST", "/backup?dir=monday").await.0, 400);
+    assert_eq!(scene.private("POST", "/backup").await.0, 400);
+    let _one = scene.admin.backing_up.lock().await;
+    assert_eq!(scene.private("POST", &target).await.0, 409);
 }
 
 #[tokio::test]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, debug, debug_span, error, info, info_span, warn};
 
+use super::tally::Tally;
 use super::{Lane, Shared};
 use crate::backoff;
 use crate::host::{self, Called, Handler, Wire};
-use crate::metrics::{ByHandler, ByOutcome};
 use crate::store::{self, Ledger, OpenDelivery, Settle, Settled, StoredEvent};
-use crate::words::attempt::{Attempt, Blame, ErrorKind, Outcome, Verdict};
+use crate::words::attempt::{Attempt, Blame, ErrorKind, LogLevel, LogLine, Outcome, Verdict};
 use crate::words::event::Name;
 use crate::words::limits;
 use crate::words::shelf::ShelfRead;
@@ -22,13 +22,23 @@ pub struct Context {
     pub handler: Arc<Handler>,
     retry: backoff::Policy,
     shared: Shared,
+    shelf: Arc<LedgerShelf>,
+    tally: Tally,
     /// See `turn`.
     alone: RwLock<()>,
 }
 
 impl Context {
     pub fn new(lane: Lane, shared: Shared) -> Context {
-        Context { handler: lane.handler, retry: lane.retry, shared, alone: RwLock::new(()) }
+        let name = lane.handler.name();
+        Context {
+            shelf: Arc::new(LedgerShelf { ledger: shared.ledger.clone(), handler: name.clone() }),
+            tally: Tally::new(shared.metrics.clone(), name.clone()),
+            handler: lane.handler,
+            retry: lane.retry,
+            shared,
+            alone: RwLock::new(()),
+        }
     }
 }
 
@@ -43,34 +53,48 @@ pub enum Ended {
 }
 
 /// Lease, call, settle.
-pub async fn carry(lane: Arc<Context>, delivery: OpenDelivery) -> Ended {
-    let span = info_span!("lease", delivery = %delivery.id, handler = %delivery.handler);
+pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> Ended {
+    let number = delivery.attempts + delivery.begun_without_end + 1;
+    let id = delivery.id.to_string();
+    // As text: a span writes that down without another copy of it.
+    let (shown, handler) = (id.as_str(), delivery.handler.as_str());
+    let span = info_span!("lease", delivery = shown, handler, attempt = number);
     async {
         if delivery.begun_without_end >= limits::POISON_BEGUN_MAX {
             let reason = format!(
                 "{} attempts in a row began and the daemon ended in each; look at the handler, then `longshore deliveries retry {}`",
                 delivery.begun_without_end, delivery.id
             );
-            return park(&lane, &delivery, &reason).await;
+            return park(lane, delivery, &reason).await;
         }
-        match attempt(&lane, &delivery).await {
+        match attempt(lane, delivery, shown, number).await {
             Ok(ended) => ended,
-            Err(error) => not_written(&lane, &delivery, error).await,
+            Err(error) => not_written(lane, delivery, error).await,
         }
     }
     .instrument(span)
     .await
 }
 
-async fn attempt(lane: &Context, delivery: &OpenDelivery) -> Result<Ended, store::Error> {
-    let event = lane.shared.ledger.event(delivery.id.event).await?;
-    let number = delivery.attempts + delivery.begun_without_end + 1;
-    lane.shared.ledger.begin(&delivery.id, number, lane.handler.plugin().digest(), Millis::now()).await?;
+async fn attempt(
+    lane: &Context,
+    delivery: &OpenDelivery,
+    id: &str,
+    number: u32,
+) -> Result<Ended, store::Error> {
+    let ledger = &lane.shared.ledger;
+    let mut event = Some(ledger.event(delivery.id.event).await?);
+    ledger.begin(&delivery.id, number, lane.handler.plugin().digest(), Millis::now()).await?;
     for run in 1..=limits::SHELF_CONFLICT_RUNS {
         // Held until the settle is durable: only then does an attempt that runs alone read what others wrote.
         let _turn = lane.turn(run).await;
         let started_at = Millis::now();
-        let called = call(lane, delivery, &event, number).await;
+        // Nearly every attempt runs once, and its event is its own; it is read again for those that do not.
+        let event = match event.take() {
+            Some(event) => event,
+            None => ledger.event(delivery.id.event).await?,
+        };
+        let called = call(lane, as_guest_event(delivery, id, event, number)).await;
         match settle(lane, delivery, number, started_at, called).await? {
             Some(ended) => return Ok(ended),
             None => debug!(run, "another delivery changed what this attempt had read; running again"),
@@ -98,12 +122,10 @@ enum Turn<'a> {
 }
 
 /// One call of the handler, given up where the drain is over; what it did until then is in its record.
-async fn call(lane: &Context, delivery: &OpenDelivery, event: &StoredEvent, number: u32) -> Called {
-    let shelf = LedgerShelf { ledger: lane.shared.ledger.clone(), handler: delivery.handler.clone() };
-    let event = as_guest_event(delivery, event, number);
+async fn call(lane: &Context, event: host::Event) -> Called {
     let given_up = lane.shared.abort.cancelled();
-    let call = lane.handler.call_until(event, Arc::new(shelf), Wire::Live, given_up);
-    call.instrument(info_span!("call", attempt = number)).await
+    let call = lane.handler.call_until(event, lane.shelf.clone(), Wire::Live, given_up);
+    call.instrument(debug_span!("call")).await
 }
 
 /// None: another delivery changed what the attempt had read from the shelf, and nothing was written.
@@ -119,16 +141,83 @@ async fn settle(
     let settle = Settle {
         delivery: delivery.id.clone(),
         handler: delivery.handler.clone(),
-        attempt: as_attempt(lane, number, started_at, &called),
+        attempt: Attempt {
+            number,
+            started_at,
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            outcome: called.outcome,
+            calls: called.calls,
+            logs: called.logs,
+            plugin: lane.handler.plugin().digest(),
+            memory_bytes: called.memory_bytes,
+        },
         verdict: verdict.clone(),
         shelf: called.shelf,
     };
-    match lane.shared.ledger.settle(settle, Millis::now()).instrument(info_span!("settle")).await? {
+    let ledger = &lane.shared.ledger;
+    let write = |settle| ledger.settle(settle, Millis::now());
+    match write_down(write, settle).instrument(debug_span!("settle")).await? {
         Settled::Conflict => Ok(None),
         Settled::Written => {
-            count(lane, &outcome, took, &verdict);
+            lane.tally.settled(&outcome, took, &verdict);
             Ok(Some(after(delivery, number, verdict, &outcome)))
         }
+    }
+}
+
+/// An attempt that is too large for the journal is written down without what it said: the delivery ends, or waits,
+/// by its verdict all the same.
+async fn write_down<W>(write: impl Fn(Settle) -> W, settle: Settle) -> Result<Settled, store::Error>
+where
+    W: Future<Output = Result<Settled, store::Error>>,
+{
+    // All that is long in it goes, so this copy is small.
+    let short = shortened(&settle);
+    match write(settle).await {
+        Err(store::Error::TooLarge(bytes)) => {
+            warn!(bytes, "the record of the attempt is too large; it is written without its lines and calls");
+            let said = format!("a record of {bytes} bytes is too large: its lines and calls were left out");
+            let line = LogLine { at_ms: 0, level: LogLevel::Warn, message: said, fields: Vec::new() };
+            write(Settle { attempt: Attempt { logs: vec![line], ..short.attempt }, ..short }).await
+        }
+        written => written,
+    }
+}
+
+/// The shelf stays: what an attempt wrote there and how it ended are one, and the host bounds it.
+fn shortened(settle: &Settle) -> Settle {
+    let cut = |text: &String| text.chars().take(limits::SHORT_REASON_CHARS_MAX).collect::<String>();
+    let outcome = match &settle.attempt.outcome {
+        Outcome::Done { note } => Outcome::Done { note: note.as_ref().map(cut) },
+        Outcome::Skipped { note } => Outcome::Skipped { note: note.as_ref().map(cut) },
+        Outcome::Failed { kind, blame, reason, permanent, after_ms } => Outcome::Failed {
+            kind: *kind,
+            blame: *blame,
+            reason: cut(reason),
+            permanent: *permanent,
+            after_ms: *after_ms,
+        },
+    };
+    let verdict = match &settle.verdict {
+        Verdict::Dead { reason } => Verdict::Dead { reason: cut(reason) },
+        Verdict::Parked { reason } => Verdict::Parked { reason: cut(reason) },
+        other => other.clone(),
+    };
+    Settle {
+        delivery: settle.delivery.clone(),
+        handler: settle.handler.clone(),
+        attempt: Attempt {
+            number: settle.attempt.number,
+            started_at: settle.attempt.started_at,
+            took_ms: settle.attempt.took_ms,
+            outcome,
+            calls: Vec::new(),
+            logs: Vec::new(),
+            plugin: settle.attempt.plugin,
+            memory_bytes: settle.attempt.memory_bytes,
+        },
+        verdict,
+        shelf: settle.shelf.clone(),
     }
 }
 
@@ -200,7 +289,7 @@ async fn park(lane: &Context, delivery: &OpenDelivery, reason: &str) -> Ended {
     error!(reason, "parked");
     match lane.shared.ledger.park(&delivery.id, reason, Millis::now()).await {
         Ok(()) => {
-            lane.shared.metrics.deliveries.get_or_create(&by_outcome(&delivery.handler, "parked")).inc();
+            lane.tally.parked();
             Ended::Settled
         }
         Err(error) => Ended::StoreRefused(error.to_string()),
@@ -222,7 +311,7 @@ async fn not_written(lane: &Context, delivery: &OpenDelivery, error: store::Erro
     }
 }
 
-fn as_guest_event(delivery: &OpenDelivery, event: &StoredEvent, number: u32) -> host::Event {
+fn as_guest_event(delivery: &OpenDelivery, id: &str, event: StoredEvent, number: u32) -> host::Event {
     let mut attributes = vec![("subscription".to_owned(), delivery.id.subscription.to_string())];
     if event.test {
         attributes.push(("test".to_owned(), "true".to_owned()));
@@ -231,56 +320,18 @@ fn as_guest_event(delivery: &OpenDelivery, event: &StoredEvent, number: u32) -> 
         attributes.push(("traceparent".to_owned(), parent.clone()));
     }
     host::Event {
-        id: event.id.clone(),
-        event_type: event.event_type.clone(),
+        id: event.id,
+        event_type: event.event_type,
         source: event.source.to_string(),
-        delivery_id: delivery.id.to_string(),
+        delivery_id: id.to_owned(),
         received_at: event.received_at,
         signed_at: event.signed_at,
         attempt: number,
-        query: event.query.clone(),
-        headers: event.headers.clone(),
-        body: event.body.clone(),
+        query: event.query,
+        headers: event.headers,
+        body: event.body,
         attributes,
     }
-}
-
-fn as_attempt(lane: &Context, number: u32, started_at: Millis, called: &Called) -> Attempt {
-    Attempt {
-        number,
-        started_at,
-        took_ms: u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX),
-        outcome: called.outcome.clone(),
-        calls: called.calls.clone(),
-        logs: called.logs.clone(),
-        plugin: lane.handler.plugin().digest(),
-        memory_bytes: called.memory_bytes,
-    }
-}
-
-fn count(lane: &Context, outcome: &Outcome, took: Duration, verdict: &Verdict) {
-    let metrics = &lane.shared.metrics;
-    let handler = lane.handler.name();
-    let outcome = match outcome {
-        Outcome::Done { .. } => "done",
-        Outcome::Skipped { .. } => "skipped",
-        Outcome::Failed { .. } => "failed",
-    };
-    let led_to = match verdict {
-        Verdict::Done => "done",
-        Verdict::Skipped => "skipped",
-        Verdict::Again { .. } => "retried",
-        Verdict::Dead { .. } => "dead",
-        Verdict::Parked { .. } => "parked",
-    };
-    metrics.attempts.get_or_create(&by_outcome(handler, outcome)).inc();
-    metrics.deliveries.get_or_create(&by_outcome(handler, led_to)).inc();
-    let label = ByHandler { handler: handler.to_string() };
-    metrics.attempt_seconds.get_or_create(&label).observe(took.as_secs_f64());
-}
-
-fn by_outcome(handler: &Name, outcome: &str) -> ByOutcome {
-    ByOutcome { handler: handler.to_string(), outcome: outcome.to_owned() }
 }
 
 /// The ledger's shelf of one handler, as the host reads it.
@@ -310,5 +361,110 @@ impl host::Shelf for LedgerShelf {
 
     fn bytes<'a>(&'a self) -> host::ShelfFuture<'a, u64> {
         Box::pin(async move { self.ledger.shelf_bytes(&self.handler).await.map_err(|e| e.to_string()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::words::attempt::CallRecord;
+    use crate::words::digest::Digest;
+    use crate::words::event::{DeliveryId, EventRef};
+    use crate::words::shelf::{ShelfTxn, ShelfWrite};
+
+    fn settle(outcome: Outcome, verdict: Verdict) -> Settle {
+        let line = |message: &str| LogLine {
+            at_ms: 1,
+            level: LogLevel::Info,
+            message: message.to_owned(),
+            fields: Vec::new(),
+        };
+        let mut shelf = ShelfTxn::default();
+        shelf.writes.insert("seen".to_owned(), ShelfWrite::Delete);
+        Settle {
+            delivery: DeliveryId {
+                event: EventRef { position: 7, ordinal: 0 },
+                subscription: Name::new("s").unwrap(),
+            },
+            handler: Name::new("h").unwrap(),
+            attempt: Attempt {
+                number: 3,
+                started_at: Millis(5),
+                took_ms: 6,
+                outcome,
+                calls: Vec::<CallRecord>::new(),
+                logs: vec![line("a"), line("b")],
+                plugin: Digest::of(b"x"),
+                memory_bytes: 9,
+            },
+            verdict,
+            shelf,
+        }
+    }
+
+    /// Writes a settle to a store that takes `lines_max` lines; what it was given, in turn.
+    fn written(settle: Settle, lines_max: usize) -> (Result<Settled, store::Error>, Vec<Settle>) {
+        let given = RefCell::new(Vec::new());
+        let write = |settle: Settle| {
+            let lines = settle.attempt.logs.len();
+            given.borrow_mut().push(settle);
+            let fits = lines <= lines_max;
+            std::future::ready(if fits { Ok(Settled::Written) } else { Err(store::Error::TooLarge(lines)) })
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let written = runtime.block_on(write_down(write, settle));
+        (written, given.into_inner())
+    }
+
+    #[test]
+    fn an_attempt_that_is_too_large_is_settled_without_what_it_said() {
+        let long = "é".repeat(limits::SHORT_REASON_CHARS_MAX + 1);
+        let failed = Outcome::Failed {
+            kind: ErrorKind::Trap,
+            blame: Blame::Plugin,
+            reason: long.clone(),
+            permanent: false,
+            after_ms: None,
+        };
+        let again = Verdict::Again { at: Millis(77) };
+        for (outcome, verdict) in
+            [(failed, again), (Outcome::Done { note: Some(long.clone()) }, Verdict::Done)]
+        {
+            let (written, given) = written(settle(outcome, verdict.clone()), 1);
+            assert_eq!(written.unwrap(), Settled::Written);
+            let [whole, short] = &given[..] else { panic!("written {} times", given.len()) };
+            assert_eq!((&short.delivery, &short.verdict), (&whole.delivery, &verdict));
+            assert_eq!(short.attempt.number, 3, "history counts it as the attempt that it is");
+            assert_eq!(
+                short.shelf.writes, whole.shelf.writes,
+                "it is written with its attempt or not at all"
+            );
+            assert!(
+                short.attempt.logs[0].message.contains("2 bytes is too large"),
+                "{:?}",
+                short.attempt.logs
+            );
+            let said = match &short.attempt.outcome {
+                Outcome::Done { note } => note.clone().unwrap(),
+                Outcome::Failed { reason, .. } => reason.clone(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(said.chars().count(), limits::SHORT_REASON_CHARS_MAX);
+        }
+    }
+
+    #[test]
+    fn what_fits_is_written_once_and_whole() {
+        let (written, given) = written(settle(Outcome::Skipped { note: None }, Verdict::Skipped), 2);
+        assert_eq!((written.unwrap(), given.len()), (Settled::Written, 1));
+        assert_eq!(given[0].attempt.logs.len(), 2);
+    }
+
+    /// So the shorter record always fits.
+    #[test]
+    fn a_shelf_alone_is_never_too_large() {
+        const { assert!(2 * limits::SHELF_TXN_BYTES_MAX < limits::RECORD_BYTES_MAX) };
     }
 }

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -28,7 +27,11 @@ use crate::words::time::Millis;
 mod attempt;
 mod clock;
 mod lane;
+mod pace;
 mod queue;
+mod tally;
+
+use self::lane::Line;
 
 use clock::Steady;
 
@@ -67,15 +70,9 @@ struct Shared {
     suspects: Arc<Semaphore>,
 }
 
-#[derive(Default)]
-struct Gauge {
-    in_memory: AtomicUsize,
-    running: AtomicUsize,
-}
-
 pub struct Dispatch {
     shared: Shared,
-    gauges: BTreeMap<Name, Arc<Gauge>>,
+    lines: BTreeMap<Name, Arc<Line>>,
     broken: CancellationToken,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -99,30 +96,21 @@ impl Dispatch {
             suspects: Arc::new(Semaphore::new(1)),
         };
         let broken = CancellationToken::new();
-        let mut gauges = BTreeMap::new();
-        let mut doors = BTreeMap::new();
-        let mut tasks = Vec::new();
-        for lane in lanes {
-            let name = lane.handler.name().clone();
-            let gauge = Arc::new(Gauge::default());
-            let (door, arrivals) = mpsc::channel(limits::LANE_DELIVERIES_MAX);
-            gauges.insert(name.clone(), Arc::clone(&gauge));
-            doors.insert(name, door);
-            let running = lane::run(lane, shared.clone(), gauge, arrivals);
-            tasks.push(tokio::spawn(watched(running, broken.clone())));
-        }
-        tasks.push(tokio::spawn(hand_out(announcements, doors, shared.stop.clone())));
+        let line = |lane: Lane| (lane.handler.name().clone(), Line::new(lane, shared.clone()));
+        let lines: BTreeMap<Name, Arc<Line>> = lanes.into_iter().map(line).collect();
+        let running = lines.values().map(|line| watched(Arc::clone(line).run(), broken.clone()));
+        let mut tasks: Vec<JoinHandle<()>> = running.map(tokio::spawn).collect();
+        tasks.push(tokio::spawn(hand_out(announcements, lines.clone(), shared.stop.clone())));
         tasks.push(tokio::spawn(end_calls_of_a_failed_store(shared.clone())));
-        Dispatch { shared, gauges, broken, tasks: Mutex::new(tasks) }
+        Dispatch { shared, lines, broken, tasks: Mutex::new(tasks) }
     }
 
     pub fn stat(&self) -> Vec<LaneStat> {
-        let stat = |(handler, gauge): (&Name, &Arc<Gauge>)| LaneStat {
-            handler: handler.clone(),
-            in_memory: gauge.in_memory.load(Ordering::Relaxed),
-            running: gauge.running.load(Ordering::Relaxed),
+        let stat = |(handler, line): (&Name, &Arc<Line>)| {
+            let (in_memory, running) = line.stat();
+            LaneStat { handler: handler.clone(), in_memory, running }
         };
-        self.gauges.iter().map(stat).collect()
+        self.lines.iter().map(stat).collect()
     }
 
     /// Returns when a lane has panicked: its handler's deliveries wait for the next start.
@@ -133,6 +121,7 @@ impl Dispatch {
     /// No new attempts; those running get `deadline` to end. What has not ended by then is settled as
     /// interrupted and due again at once.
     pub async fn drain(&self, deadline: Duration) {
+        self.lines.values().for_each(|line| line.stop());
         self.shared.stop.cancel();
         let mut tasks = self.tasks.lock().await;
         let mut all_ended = std::pin::pin!(async {
@@ -178,21 +167,29 @@ async fn watched(lane: impl Future<Output = ()>, broken: CancellationToken) {
     told.disarm();
 }
 
-/// Carries the ledger's announcements to the lanes. A full lane is not waited for: what it misses is in the
+/// Carries the ledger's announcements to the lanes, as many at once as there are. What a full lane drops is in the
 /// index, and the lane looks there when it has room.
 async fn hand_out(
     mut announcements: mpsc::Receiver<OpenDelivery>,
-    doors: BTreeMap<Name, mpsc::Sender<OpenDelivery>>,
+    lines: BTreeMap<Name, Arc<Line>>,
     stop: CancellationToken,
 ) {
+    let mut announced = Vec::new();
     loop {
-        let announced = tokio::select! {
+        let count = tokio::select! {
             () = stop.cancelled() => return,
-            announced = announcements.recv() => announced,
+            count = announcements.recv_many(&mut announced, limits::LANE_DELIVERIES_MAX) => count,
         };
-        let Some(delivery) = announced else { return };
-        if let Some(door) = doors.get(&delivery.handler) {
-            let _ = door.try_send(delivery);
+        if count == 0 {
+            return;
+        }
+        while let Some(first) = announced.first() {
+            let handler = first.handler.clone();
+            let of_lane = announced.extract_if(.., |delivery| delivery.handler == handler);
+            match lines.get(&handler) {
+                Some(line) => line.arrive(of_lane),
+                None => of_lane.for_each(drop),
+            }
         }
     }
 }

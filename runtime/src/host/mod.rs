@@ -208,6 +208,11 @@ impl Handler {
         &self.inner.plugin
     }
 
+    /// What one attempt may take.
+    pub fn timeout(&self) -> Duration {
+        self.inner.grant.limits.timeout
+    }
+
     /// Runs one attempt to its end, always within its timeout, counted from when an instance is free; for that it
     /// waits no longer than the timeout again. Must run on the guests' runtime (`runtime`).
     pub async fn call(&self, event: Event, shelf: Arc<dyn Shelf>, wire: Wire) -> Called {
@@ -224,16 +229,6 @@ impl Handler {
         stop: impl Future<Output = ()>,
     ) -> Called {
         call::run(&self.inner, event, shelf, wire, stop).await
-    }
-
-    /// The floor that `call` is measured against in `cargo xtask bench`: a fresh instance of the same component
-    /// and one call of it, without a budget, a task, a turn or a record. Not for deliveries.
-    ///
-    /// # Errors
-    /// What the guest or the engine failed with.
-    #[doc(hidden)]
-    pub async fn call_bare(&self, event: Event) -> Result<(), String> {
-        call::bare(&self.inner, event).await
     }
 }
 

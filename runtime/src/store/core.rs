@@ -19,7 +19,7 @@ use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
 use crate::words::event::DeliveryId;
-use crate::words::limits::RECORD_BYTES_MAX;
+use crate::words::limits::{KEY_COPY_BYTES, RECORD_BYTES_MAX};
 
 pub(super) struct Core {
     pub options: Options,
@@ -189,6 +189,7 @@ impl Core {
             segments: self.segments.list().len() as u64,
             journal_bytes: self.segments.bytes(),
             live_bytes: load(&health.live_bytes),
+            idempotency_keys: self.index.keys(),
             index_bytes: self.index.size_on_disk(),
             index_lag_records: self.view.lag() as u64,
             free_bytes: health.free_bytes(),
@@ -259,6 +260,11 @@ impl Core {
         }
     }
 
+    pub(super) fn note_keys(&self) {
+        let bytes = self.index.keys().saturating_mul(KEY_COPY_BYTES);
+        self.health.key_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// One bounded step. False: there is nothing to do.
     fn tidy_index(&self) -> Result<bool, Error> {
         self.index.tidy(self.clock.seen().1, self.segments.base())
@@ -271,6 +277,7 @@ impl Core {
                 self.claims.release(&put.entry.hash, claim);
             }
         }
+        self.note_keys();
         self.view.applied(generation);
         self.health.lag.store(self.view.lag() as u64, Ordering::Relaxed);
         Ok(())

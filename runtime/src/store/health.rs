@@ -9,8 +9,8 @@ use super::Refused;
 use super::journal::Disk;
 use super::machine::Machine;
 use crate::words::limits::{
-    DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX,
-    LIVE_SHARE_MAX_PERCENT,
+    ATTEMPT_RESERVE_BYTES, DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX,
+    INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
 };
 use crate::words::time::Millis;
 
@@ -26,6 +26,8 @@ pub(super) struct Health {
     free_bytes: AtomicU64,
     checked: Mutex<Option<Duration>>,
     pub live_bytes: AtomicU64,
+    /// Of the idempotency keys, if all were copied forward.
+    pub key_bytes: AtomicU64,
     /// See `keys::GONE`.
     pub gone: AtomicU64,
     pub lag: AtomicU64,
@@ -54,6 +56,7 @@ impl Health {
             free_bytes: AtomicU64::new(u64::MAX),
             checked: Mutex::new(None),
             live_bytes: AtomicU64::new(0),
+            key_bytes: AtomicU64::new(0),
             gone: AtomicU64::new(0),
             lag: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
@@ -110,11 +113,28 @@ impl Health {
         if free_bytes < DISK_RESERVE_BYTES {
             return Some(Refused::DiskFull { free_bytes, reserve_bytes: DISK_RESERVE_BYTES });
         }
-        if self.live_bytes.load(Ordering::Relaxed) > self.live_bytes_max {
+        if self.live() > self.live_bytes_max {
             return Some(Refused::SizeCap);
         }
         let records = usize::try_from(self.lag.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         (records >= INDEX_LAG_RECORDS_MAX).then_some(Refused::IndexLag { records })
+    }
+
+    /// What retention may not drop, in bytes of the journal.
+    pub(super) fn live(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed).saturating_add(self.key_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Why no attempt may start.
+    pub(super) fn may_begin(&self) -> Result<(), Refused> {
+        if let Some(stopped) = self.stopped() {
+            return Err(stopped);
+        }
+        let free_bytes = self.free_bytes();
+        if free_bytes < ATTEMPT_RESERVE_BYTES {
+            return Err(Refused::DiskFull { free_bytes, reserve_bytes: ATTEMPT_RESERVE_BYTES });
+        }
+        Ok(())
     }
 
     /// At most `DISK_CHECK_EVERY` old. Only one caller asks; the others take what is known.

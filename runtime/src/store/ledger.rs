@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec::Begun;
 use super::core::Core;
 use super::open::{Ground, Opened, open};
-use super::shelf::{Entry, list, listing_range};
 use super::writer::Job;
 use super::*;
 use crate::words::limits::ANNOUNCEMENTS_MAX;
@@ -90,6 +89,12 @@ impl Ledger {
     /// An old segment that does not read, in words: senders are safe, and the operator should see to it. Cheap.
     pub fn damage(&self) -> Option<&str> {
         self.core().health.damage()
+    }
+
+    /// Whether an attempt may start: the store writes, and there is room for what the attempt will have to say. A
+    /// call whose outcome could not be written down would be made again.
+    pub fn may_begin(&self) -> Result<(), Refused> {
+        self.core().health.may_begin()
     }
 
     // === lanes ===
@@ -172,19 +177,7 @@ impl Ledger {
     // === shelves ===
 
     pub async fn shelf_get(&self, handler: &Name, key: &str, now: Millis) -> Result<ShelfRead, Error> {
-        let now = self.core().clock.expiry(now);
-        // A value that is copied forward while it is read is found the second time.
-        for last in [false, true] {
-            let entry = self.core().get(&keys::shelf(handler, key))?;
-            let entry = entry.map(|value| Entry::decode(&value)).transpose()?;
-            let Some(entry) = entry.filter(|entry| entry.is_live(now)) else { break };
-            match entry.value(&self.core().segments, key) {
-                Ok(value) => return Ok(ShelfRead { value: Some(value), version: entry.version }),
-                Err(error) if last => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(ShelfRead::default())
+        shelf::read(self.core(), handler, key, now)
     }
 
     pub async fn shelf_list(
@@ -195,8 +188,7 @@ impl Ledger {
         limit: u32,
         now: Millis,
     ) -> Result<Vec<String>, Error> {
-        let now = self.core().clock.expiry(now);
-        list(self.core().scan(listing_range(handler, prefix, after), false), limit, now)
+        shelf::listing(self.core(), handler, prefix, after, (limit, now))
     }
 
     /// Bytes of keys and values on a handler's shelf.

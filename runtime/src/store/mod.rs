@@ -28,6 +28,7 @@ mod claims;
 mod codec;
 mod core;
 mod deliveries;
+mod drill;
 mod health;
 mod history;
 mod index;
@@ -173,8 +174,8 @@ pub enum Error {
     #[error("another longshore runs on `{0}`; one daemon a data directory")]
     Locked(PathBuf),
     #[error(
-        "`{segment}` is damaged at byte {offset}: {why}; restore the directory from a copy, or move the damaged \
-         segment away and start again, which gives up what it holds"
+        "`{segment}` is damaged at byte {offset}: {why}; `longshore store check` says what depends on it, restore a \
+         backup or give it up with `longshore store repair`"
     )]
     Damaged { segment: PathBuf, offset: u64, why: String },
     #[error(
@@ -423,7 +424,11 @@ pub struct Stat {
     pub damaged: Option<String>,
     pub segments: u64,
     pub journal_bytes: u64,
+    /// What retention may not drop, beside idempotency keys: events under way with what was written about them,
+    /// and shelves.
     pub live_bytes: u64,
+    /// In the index, in their window or with their event still there.
+    pub idempotency_keys: u64,
     pub index_bytes: u64,
     pub index_lag_records: u64,
     pub free_bytes: u64,

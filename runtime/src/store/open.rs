@@ -123,6 +123,7 @@ fn build(
         has_threads: lock.is_some(),
         _lock: lock,
     });
+    core.note_keys();
     let took = core.machine.elapsed().saturating_sub(started);
     let recovery = Recovery {
         segments: core.segments.list().len() as u64,

@@ -36,6 +36,8 @@ pub(super) struct Row {
     pub head: u64,
     /// Of its event's record, for the count of live bytes.
     pub bytes: u64,
+    /// Of the records that were written about it since.
+    pub chain_bytes: u64,
     /// That record has other deliveries too.
     pub shared: bool,
     pub last_status: Option<u16>,
@@ -69,6 +71,7 @@ impl Row {
             changed_at: position,
             head: 0,
             bytes,
+            chain_bytes: 0,
             shared,
             last_status: None,
             last_took_ms: None,
@@ -187,6 +190,7 @@ impl Row {
         out.u64(self.changed_at);
         out.u64(self.head);
         out.u64(self.bytes);
+        out.u64(self.chain_bytes);
         out.flag(self.shared);
         out.option(self.last_status, Out::u16);
         out.option(self.last_took_ms, Out::u64);
@@ -216,6 +220,7 @@ impl Row {
             changed_at: bytes.u64()?,
             head: bytes.u64()?,
             bytes: bytes.u64()?,
+            chain_bytes: bytes.u64()?,
             shared: bytes.flag()?,
             last_status: bytes.option(In::u16)?,
             last_took_ms: bytes.option(In::u64)?,
@@ -246,6 +251,7 @@ impl Row {
             changed_at: 7,
             head: 7,
             bytes: 700,
+            chain_bytes: 300,
             shared: false,
             last_status: Some(200),
             last_took_ms: Some(3),
@@ -303,6 +309,7 @@ mod tests {
             changed_at: 7,
             head: 8,
             bytes: 9,
+            chain_bytes: 10,
             shared: true,
             last_status: Some(503),
             last_took_ms: Some(10),

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::codec::{In, Out, Record, SettleRecord, ShelfChange, ShelfRecord, Unreadable};
+use super::core::Core;
 use super::index::Blob;
 use super::index::prefixed;
 use super::journal::Segments;
@@ -13,7 +14,7 @@ use super::stage::{Stage, add_live};
 use super::{Error, keys};
 use crate::words::event::Name;
 use crate::words::limits::{SHELF_INLINE_BYTES_MAX, SHELF_SCAN_MAX};
-use crate::words::shelf::{ShelfTxn, ShelfWrite};
+use crate::words::shelf::{ShelfRead, ShelfTxn, ShelfWrite};
 use crate::words::time::Millis;
 
 /// What the index knows of one key.
@@ -84,6 +85,36 @@ impl Entry {
             _ => Err(lost()),
         }
     }
+}
+
+// === reading ===
+
+pub(super) fn read(core: &Core, handler: &Name, key: &str, now: Millis) -> Result<ShelfRead, Error> {
+    let now = core.clock.expiry(now);
+    // A value that is copied forward while it is read is found the second time.
+    for last in [false, true] {
+        let entry = core.get(&keys::shelf(handler, key))?;
+        let entry = entry.map(|value| Entry::decode(&value)).transpose()?;
+        let Some(entry) = entry.filter(|entry| entry.is_live(now)) else { break };
+        match entry.value(&core.segments, key) {
+            Ok(value) => return Ok(ShelfRead { value: Some(value), version: entry.version }),
+            Err(error) if last => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(ShelfRead::default())
+}
+
+/// Up to so many keys that are live then.
+pub(super) fn listing(
+    core: &Core,
+    handler: &Name,
+    prefix: &str,
+    after: Option<&str>,
+    (limit, now): (u32, Millis),
+) -> Result<Vec<String>, Error> {
+    let now = core.clock.expiry(now);
+    list(core.scan(listing_range(handler, prefix, after), false), limit, now)
 }
 
 // === judging ===

@@ -126,18 +126,22 @@ pub(super) fn apply(stage: &mut Stage, position: u64, bytes: usize, record: &Rec
     match record {
         Record::Accept(record) => apply_accept(stage, position, bytes, record),
         Record::Redelivery(record) => redelivered(stage, position, record),
-        Record::Begun(record) => change_row(stage, position, &record.delivery, |row| row.begun()),
+        Record::Begun(record) => change_row(stage, (position, bytes), &record.delivery, |row| row.begun()),
         Record::EffectIntent(record) | Record::EffectResponse(record) => {
-            change_row(stage, position, &record.delivery, |_| ())
+            change_row(stage, (position, bytes), &record.delivery, |_| ())
         }
         Record::Settle(record) => {
             shelf::settled(stage, position, record)?;
-            change_row(stage, position, &record.delivery, |row| row.settled(record))?;
+            change_row(stage, (position, bytes), &record.delivery, |row| row.settled(record))?;
             announce_retry(stage, record)
         }
         Record::Shelf(record) => shelf::copied(stage, position, record),
-        Record::Hold(record) => change_row(stage, position, &record.delivery, |row| row.held(record)),
-        Record::Ruling(record) => change_row(stage, position, &record.delivery, |row| row.ruled(record)),
+        Record::Hold(record) => {
+            change_row(stage, (position, bytes), &record.delivery, |row| row.held(record))
+        }
+        Record::Ruling(record) => {
+            change_row(stage, (position, bytes), &record.delivery, |row| row.ruled(record))
+        }
         Record::SecretsSeen(record) => {
             stage.put(keys::secrets(&record.source), secrets_value(position, record));
             Ok(())
@@ -244,12 +248,13 @@ fn redelivered(stage: &mut Stage, position: u64, record: &Redelivery) -> Result<
 /// A record whose delivery was dropped changes nothing.
 fn change_row(
     stage: &mut Stage,
-    position: u64,
+    (position, bytes): (u64, usize),
     id: &DeliveryId,
     change: impl FnOnce(&mut Row),
 ) -> Result<(), Error> {
     let Some(old) = stage.row(id)?.filter(|row| row.changed_at < position) else { return Ok(()) };
-    let mut new = Row { changed_at: position, head: position, ..old.clone() };
+    let chain_bytes = old.chain_bytes + bytes as u64;
+    let mut new = Row { changed_at: position, head: position, chain_bytes, ..old.clone() };
     change(&mut new);
     set_row(stage, id, Some(&old), Some(&new))?;
     live_changed(stage, id, Some(&old), Some(&new))
@@ -338,13 +343,16 @@ fn count(stage: &mut Stage, old: Option<&Row>, new: Option<&Row>) -> Result<(), 
     Ok(())
 }
 
-/// A record may not be dropped, and counts whole, as long as any of its deliveries is live.
+/// A record may not be dropped, and counts whole, as long as any of its deliveries is live; what was written about a
+/// delivery counts as long as that one is.
 fn live_changed(
     stage: &mut Stage,
     id: &DeliveryId,
     old: Option<&Row>,
     new: Option<&Row>,
 ) -> Result<(), Error> {
+    let chain = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.chain_bytes);
+    add_live(stage, chain(new), chain(old))?;
     let live = |row: Option<&Row>| row.filter(|row| row.is_live()).map_or(0, |row| row.bytes);
     if live(old) == live(new) || is_kept_by_another(stage, id, old.or(new))? {
         return Ok(());

@@ -41,8 +41,10 @@ impl Repair {
         if !plan.is_needed() {
             return Err(Failure::failed("nothing is damaged, so there is nothing to repair"));
         }
-        if !screen.json {
-            screen.data(&check::text(plan.report(), screen))?;
+        let report = serde_json::to_value(plan.report()).map_err(|e| Failure::failed(e.to_string()))?;
+        match screen.json {
+            true => screen.say(check::text(plan.report(), screen).trim_end()),
+            false => screen.data(&check::text(plan.report(), screen))?,
         }
         screen.say("all that is lost above is given up, and can then only be had from a backup");
         if plan.may_run_again() {
@@ -57,7 +59,7 @@ impl Repair {
         let done = plan.carry_out(&(Arc::new(Real) as _), Millis::now());
         let done = done.map_err(|error| failure_alone(error, &data, stop))?;
         if screen.json {
-            screen.print_json(&done)?;
+            screen.print_json(&serde_json::json!({ "given_up": report, "repaired": &done }))?;
         }
         let segments: Vec<_> = done.segments.iter().map(u64::to_string).collect();
         if !segments.is_empty() {

@@ -1,23 +1,24 @@
 //! The sandbox: one attempt in one fresh instance, with an end to its time, its memory and its words.
 //!
 //! Two clocks end a call. The epoch ends a guest that computes: it never gives its thread back otherwise. The
-//! timer ends a guest that waits: it runs no code that an epoch could interrupt. Around both stands a third, for
-//! what neither reaches. The attempt runs in a task of its own, so that a panic of a host function ends that
-//! attempt and nothing else.
+//! timer ends a guest that waits: it runs no code that an epoch could interrupt. A panic of a host function is
+//! caught: it ends that attempt and nothing else.
+//!
+//! An attempt runs in the task of whoever calls, without a task, a timer or a wake-up of its own: most guests
+//! answer within one poll, and what they do not use is not made.
 
 mod outcome;
 pub(super) mod trace;
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinError;
-use tokio::time::error::Elapsed;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -33,65 +34,60 @@ use crate::words::limits;
 use crate::words::shelf::{ShelfRead, ShelfTxn};
 
 pub(super) async fn run(
-    handler: &Arc<Bound>,
+    handler: &Bound,
     event: Event,
     shelf: Arc<dyn Shelf>,
     wire: Wire,
     stop: impl Future<Output = ()>,
 ) -> Called {
     let grant = &handler.grant;
-    let budget = grant.limits.timeout;
     let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
     let mut stop = pin!(stop);
-    let permit = tokio::select! {
-        biased;
-        permit = handler.engine.permit(budget) => permit.ok_or_else(|| outcome::no_instance(budget)),
-        () = &mut stop => Err(outcome::interrupted()),
-    };
-    let permit = match permit {
+    // Held until the instance is gone: the attempt below is dropped first.
+    let _permit = match handler.engine.permit(grant.limits.timeout, stop.as_mut()).await {
         Ok(permit) => permit,
         Err(outcome) => return Called::of(outcome.into(), &trace, Duration::ZERO),
     };
     let started = Instant::now();
-    let attempt = attempt(Arc::clone(handler), event, shelf, wire, trace.clone(), permit);
-    // Dropped with this future, and so with the dispatcher's task.
-    let mut task = AbortOnDropHandle::new(tokio::spawn(attempt.in_current_span()));
-    let finished = tokio::select! {
-        // What has ended has ended, also where it is stopped in the same moment.
-        biased;
-        ended = timeout(budget + limits::CALL_OVERRUN_MAX, &mut task) => {
-            finished(ended, || outcome::overran(budget))
+    let finished = {
+        let attempt = pin!(attempt(handler, event, shelf, wire, trace.clone()));
+        tokio::select! {
+            // What has ended has ended, also where it is stopped in the same moment.
+            biased;
+            finished = caught(attempt) => finished,
+            // What it did up to then is in the trace; it is dropped here, and nothing comes after.
+            () = stop => outcome::interrupted().into(),
         }
-        () = &mut stop => stopped(task).await,
     };
     Called::of(finished, &trace, started.elapsed())
 }
 
-/// Ends the task and waits until it has ended: what it did up to then is in the trace, and nothing comes after.
-async fn stopped(task: AbortOnDropHandle<Finished>) -> Finished {
-    task.abort();
-    match timeout(limits::CALL_OVERRUN_MAX, task).await {
-        Ok(Err(join)) if join.is_cancelled() => outcome::interrupted().into(),
-        ended => finished(ended, outcome::interrupted),
-    }
-}
-
-fn finished(
-    ended: Result<Result<Finished, JoinError>, Elapsed>,
-    too_late: impl FnOnce() -> Outcome,
-) -> Finished {
-    match ended {
-        Ok(Ok(finished)) => finished,
-        Ok(Err(join)) => outcome::host_panicked(join).into(),
-        Err(_) => too_late().into(),
-    }
+/// A panic is the host's: a guest's is a trap. What panicked is not polled again.
+async fn caught(mut attempt: Pin<&mut impl Future<Output = Finished>>) -> Finished {
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| Poll::Ready(outcome::host_panicked(&*panic).into()))
+    })
+    .await
 }
 
 impl engine::Inner {
     /// Waiting for an instance is not the guest's time, and no longer than the guest's time.
-    async fn permit(&self, patience: Duration) -> Option<OwnedSemaphorePermit> {
-        let instances = Arc::clone(&self.instances);
-        timeout(patience, instances.acquire_owned()).await.ok().and_then(Result::ok)
+    async fn permit(
+        &self,
+        patience: Duration,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<SemaphorePermit<'_>, Outcome> {
+        if let Ok(permit) = self.instances.try_acquire() {
+            return Ok(permit);
+        }
+        tokio::select! {
+            biased;
+            permit = timeout(patience, self.instances.acquire()) => {
+                permit.ok().and_then(Result::ok).ok_or_else(|| outcome::no_instance(patience))
+            }
+            () = stop => Err(outcome::interrupted()),
+        }
     }
 }
 
@@ -101,14 +97,7 @@ struct Finished {
     shelf: ShelfTxn,
 }
 
-async fn attempt(
-    handler: Arc<Bound>,
-    event: Event,
-    shelf: Arc<dyn Shelf>,
-    wire: Wire,
-    trace: Trace,
-    _permit: OwnedSemaphorePermit,
-) -> Finished {
+async fn attempt(handler: &Bound, event: Event, shelf: Arc<dyn Shelf>, wire: Wire, trace: Trace) -> Finished {
     let engine = &handler.engine;
     let budget = handler.grant.limits.timeout;
     let _live = engine.ticker.enter();
@@ -126,19 +115,6 @@ async fn attempt(
     let outcome = outcome::of(ended, &handler.grant, &trace, state.budget.hit);
     let is_settled = matches!(outcome, Outcome::Done { .. } | Outcome::Skipped { .. });
     Finished { outcome, shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() } }
-}
-
-pub(super) async fn bare(handler: &Bound, event: Event) -> Result<(), String> {
-    let (engine, grant) = (&handler.engine, &handler.grant);
-    let deadline = Instant::now() + grant.limits.timeout;
-    let trace = Trace::new(grant.handler.clone(), Arc::clone(&grant.mask));
-    let state = State::new(Arc::clone(grant), Arc::new(NoShelf), Wire::Dry(Vec::new()), deadline, trace);
-    let mut store = Store::new(&engine.wasm, state);
-    store.set_epoch_deadline(u64::from(u32::MAX));
-    match handler.plugin.inner.guest.handle(&mut store, event, grant.limits.timeout).await {
-        Ok(_) => Ok(()),
-        Err(Fault::Instantiate(error) | Fault::Call(error)) => Err(format!("{error:#}")),
-    }
 }
 
 /// Asks a plugin what it is, with no capability and a second to answer. Not on a runtime: it makes its own.
@@ -187,7 +163,8 @@ impl From<Outcome> for Finished {
 
 /// What one instance can reach, and no more.
 pub(super) struct State {
-    wasi: WasiCtx,
+    /// Made when the guest first asks for something of WASI: a handler that only answers never does.
+    wasi: Option<WasiCtx>,
     table: ResourceTable,
     budget: Budget,
     deadline: Instant,
@@ -199,18 +176,10 @@ pub(super) struct State {
 
 impl State {
     fn new(grant: Arc<Grant>, shelf: Arc<dyn Shelf>, wire: Wire, deadline: Instant, trace: Trace) -> State {
-        // No preopen, no argument, no variable, stdin closed, sockets that refuse: the builder's defaults.
-        let mut wasi = WasiCtx::builder();
-        wasi.stdout(Stdio { trace: trace.clone(), stream: Stream::Stdout })
-            .stderr(Stdio { trace: trace.clone(), stream: Stream::Stderr })
-            .allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .max_random_size(limits::GUEST_RANDOM_BYTES_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::GUEST_HANDLES_MAX);
         State {
-            wasi: wasi.build(),
+            wasi: None,
             table,
             budget: Budget::new(&grant, trace.clone()),
             deadline,
@@ -247,8 +216,21 @@ fn new_store(wasm: &wasmtime::Engine, state: State) -> Store<State> {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let ctx = self.wasi.get_or_insert_with(|| wasi(&self.trace));
+        WasiCtxView { ctx, table: &mut self.table }
     }
+}
+
+/// No preopen, no argument, no variable, stdin closed, sockets that refuse: the builder's defaults.
+fn wasi(trace: &Trace) -> WasiCtx {
+    WasiCtx::builder()
+        .stdout(Stdio { trace: trace.clone(), stream: Stream::Stdout })
+        .stderr(Stdio { trace: trace.clone(), stream: Stream::Stderr })
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .max_random_size(limits::GUEST_RANDOM_BYTES_MAX)
+        .build()
 }
 
 /// Sums over all memories and all tables: wasmtime's own limits are for each.

@@ -3,9 +3,9 @@
 //! What a guest answers is its own; whom to blame is ours to find. A handler that gives up after a call that was
 //! not granted fails because of the configuration, whatever it says itself.
 
+use std::any::Any;
 use std::time::Duration;
 
-use tokio::task::JoinError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -107,22 +107,14 @@ pub(super) fn interrupted() -> Outcome {
         .into_outcome(Some(0))
 }
 
-pub(super) fn overran(budget: Duration) -> Outcome {
-    let ms = (budget + limits::CALL_OVERRUN_MAX).as_millis();
-    host_failed(format!("the call did not end within {ms} ms, though it was told to"))
-}
-
-pub(super) fn host_panicked(join: JoinError) -> Outcome {
-    let said = match join.try_into_panic() {
-        Ok(panic) => match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-            (Some(text), _) => (*text).to_owned(),
-            (_, Some(text)) => text.clone(),
-            _ => "without a word".into(),
-        },
-        Err(_) => "the task was cancelled".into(),
+pub(super) fn host_panicked(panic: &(dyn Any + Send)) -> Outcome {
+    let said = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => *text,
+        (_, Some(text)) => text,
+        _ => "without a word",
     };
     tracing::error!(panic = said, "the host panicked while it served a handler; please report it");
-    host_failed(format!("the host panicked while it served the handler: {}", printable(&said, limits::KIB)))
+    host_failed(format!("the host panicked while it served the handler: {}", printable(said, limits::KIB)))
 }
 
 /// No instruction of the handler ran: the only failure of the host that says when to come again, by which

@@ -8,11 +8,11 @@ mod ticker;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Mutex, Weak};
 
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use self::cache::Cache;
 use self::ticker::Ticker;
@@ -27,7 +27,7 @@ pub(super) struct Inner {
     pub(super) linker: Linker<State>,
     pub(super) ticker: Ticker,
     /// In front of the pool: a full pool is a queue, never a plugin's failure.
-    pub(super) instances: Arc<Semaphore>,
+    pub(super) instances: Semaphore,
     pub(super) cache: Option<Cache>,
     /// Plugins in use, by digest: two handlers of one plugin compile and describe it once.
     pub(super) plugins: Mutex<HashMap<Digest, Weak<plugin::Inner>>>,
@@ -46,7 +46,7 @@ impl Inner {
                 .map_err(|e| Error::Engine(format!("no thread for its clock: {e}")))?,
             linker,
             wasm,
-            instances: Arc::new(Semaphore::new(instances as usize)),
+            instances: Semaphore::new(instances as usize),
             cache,
             plugins: Mutex::default(),
             network: Network::new(),
@@ -108,10 +108,23 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_core_instance_size(1 << 20)
         .max_memory_size(limits::GUEST_MEMORY_BYTES_MAX as usize)
         .max_unused_warm_slots(instances)
-        // More of it is a memset at every drop: slower for small guests, and most are.
-        .linear_memory_keep_resident(64 << 10)
-        .table_keep_resident(16 << 10);
+        // What a guest and the host functions below it use of their stack is zeroed by hand, the rest is given
+        // back: asking the kernel for all of it costs four page faults at the next call.
+        .async_stack_keep_resident(limits::GUEST_STACK_KEPT_BYTES)
+        .table_keep_resident(limits::GUEST_TABLE_KEPT_BYTES);
+    keep_memory(&mut pool, PoolingAllocationConfig::is_pagemap_scan_available());
     pool
+}
+
+/// How a memory is made new for the next guest. Where the kernel tells which pages were written (Linux 6.7), those
+/// are written over and stay: no page is faulted in again, and no other core is told of a change. Else the kernel
+/// takes the memory back, but for its first pages; more of them is a memset at every drop, which is slower for
+/// small guests, and most are.
+fn keep_memory(pool: &mut PoolingAllocationConfig, tells_written: bool) {
+    match tells_written {
+        true => pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(limits::GUEST_MEMORY_KEPT_BYTES),
+        false => pool.linear_memory_keep_resident(limits::GUEST_MEMORY_KEPT_BLINDLY_BYTES),
+    };
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ fn a_loop_is_stopped_and_gives_back_its_instance() {
         assert_eq!(failure(&called).0, ErrorKind::Interrupted);
         assert_eq!(engine.inner.instances.available_permits(), 1);
 
-        let held = Arc::clone(&engine.inner.instances).acquire_owned().await.unwrap();
+        let held = engine.inner.instances.acquire().await.unwrap();
         let at_once = std::future::ready(());
         let called = with("noop").call_until(event(), shelf(), Wire::Live, at_once).await;
         assert_eq!(failure(&called).0, ErrorKind::Interrupted, "also while it waits for an instance");
@@ -223,7 +223,9 @@ fn stdout_and_stderr_become_lines() {
 
 #[test]
 fn a_flood_of_words_is_bounded() {
-    let called = on_guests(Setup::new("big-log").call());
+    // How long it may talk is not the point, and a busy machine lets it talk slowly.
+    let patient = Setup::new("big-log").limits(|l| l.timeout = Duration::from_secs(60));
+    let called = on_guests(patient.call());
     assert_eq!(note(&called), "logged");
     let bytes: usize = called.logs.iter().map(|l| l.message.len()).sum();
     assert!(bytes <= limits::LOG_BYTES_MAX + limits::LOG_LINE_BYTES_MAX, "{bytes}");

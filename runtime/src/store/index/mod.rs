@@ -103,6 +103,11 @@ impl Index {
         self.seen.find(&*self.tree, hash)
     }
 
+    /// Idempotency keys in it, counted twice where two runs have one.
+    pub(super) fn keys(&self) -> u64 {
+        self.seen.keys()
+    }
+
     /// One bounded step of what is to be done behind everybody's back. False: there is nothing.
     pub(super) fn tidy(&self, now: Millis, base: u64) -> Result<bool, Error> {
         Ok(self.past.step(&*self.tree, base)? || self.seen.step(&*self.tree, now, base)?)

@@ -9,6 +9,8 @@ pub mod format;
 pub mod held;
 pub mod recovery;
 pub mod segments;
+#[cfg(test)]
+pub mod simulated;
 
 #[cfg(test)]
 mod tests;

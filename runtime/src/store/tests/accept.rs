@@ -203,10 +203,17 @@ async fn a_nearly_full_disk_refuses_new_events_but_not_duplicates_nor_settles() 
     drop(ledger);
     disk.pretend_free(Some(crate::words::limits::DISK_RESERVE_BYTES - 1));
     let (ledger, _) = Ledger::open_on(options(dir.path()), Arc::new(disk.clone()), NOW).unwrap();
+    assert_eq!(ledger.may_begin(), Ok(()));
     assert!(matches!(ledger.refusing(), Some(Refused::DiskFull { .. })));
     assert!(matches!(ledger.accept(for_crm("evt_2")).await, Err(Refused::DiskFull { .. })));
     assert!(ledger.accept(for_crm("evt_1")).await.unwrap().events()[0].duplicate);
     run_done(&ledger, event).await;
+    ledger.close().await.unwrap();
+    drop(ledger);
+    // With less than that left, what is under way may still end, and nothing new begins.
+    disk.pretend_free(Some(crate::words::limits::ATTEMPT_RESERVE_BYTES - 1));
+    let (ledger, _) = Ledger::open_on(options(dir.path()), Arc::new(disk), NOW).unwrap();
+    assert!(matches!(ledger.may_begin(), Err(Refused::DiskFull { .. })));
 }
 
 #[tokio::test]

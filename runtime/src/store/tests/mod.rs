@@ -18,11 +18,13 @@ mod clock;
 mod deliveries;
 mod history;
 mod model;
+mod month;
 mod pace;
 mod records;
 mod recovery;
 mod retention;
 mod shelf;
+mod simulation;
 mod steps;
 
 pub(super) const NOW: Millis = Millis(1_790_000_000_000);
@@ -55,9 +57,14 @@ pub(super) fn open_held(path: &Path) -> (Ledger, Held) {
     (Ledger::open_on(options(path), Arc::new(disk.clone()), NOW).unwrap().0, disk)
 }
 
+/// Small segments, so that there are many.
+pub(super) fn small(options: &Options) -> Ground {
+    Ground { segment_bytes: 16 * 1024, ..Ground::of(options) }
+}
+
 pub(super) fn open_small(path: &Path, options: Options, now: Millis) -> (Ledger, Recovery) {
     let _ = path;
-    let ground = Ground { segment_bytes: 16 * 1024, ..Ground::of(&options) };
+    let ground = small(&options);
     Ledger::open_upon(options, ground, now).unwrap()
 }
 

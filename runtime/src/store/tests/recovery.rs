@@ -239,7 +239,7 @@ async fn a_start_that_refuses_says_what_and_where() {
     let error = Ledger::open(options(dir.path()), NOW).err().unwrap();
     let Error::Damaged { segment: named, .. } = &error else { panic!("{error}") };
     assert_eq!(*named, segment);
-    assert!(error.to_string().contains("restore the directory from a copy"), "{error}");
+    assert!(error.to_string().contains("`longshore store check`"), "{error}");
 }
 
 #[tokio::test]

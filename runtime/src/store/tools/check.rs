@@ -169,7 +169,11 @@ pub(super) struct Examined {
 }
 
 pub(super) fn examine(data: &Path) -> Result<Examined, Error> {
-    let mut look = Look::default();
+    examine_remembering(data, CHECK_LINKS_REMEMBERED)
+}
+
+pub(super) fn examine_remembering(data: &Path, links_max: usize) -> Result<Examined, Error> {
+    let mut look = Look { links_max, ..Look::default() };
     let survey = survey(&data.join(JOURNAL), &mut |seen, past| look.see(&seen, past))?;
     let mut report = Report {
         path: data.to_owned(),
@@ -220,12 +224,11 @@ fn name_of(path: &Path) -> String {
 fn damage(survey: &Survey) -> Vec<Damage> {
     let mut all = Vec::new();
     if let Some((from, to)) = survey.missing_below() {
-        let why = if from == to {
-            format!("segment {from} is missing")
-        } else {
-            format!("segments {from} to {to} are missing")
-        };
-        let segment = survey.parts.first().map(|part| name_of(&part.path)).unwrap_or_default();
+        let others =
+            if from == to { String::new() } else { format!(", and so are those up to {to:010}.seg") };
+        let why =
+            format!("the segment is missing{others}; or the mark that says that they were dropped is lost");
+        let segment = format!("{from:010}.seg");
         all.push(Damage { segment, byte: 0, position: None, why, lost: Vec::new(), unreadable: Vec::new() });
     }
     for part in &survey.parts {
@@ -436,6 +439,7 @@ struct Look {
     broken_links: Vec<(u64, DeliveryId)>,
     /// Whose the last records were: most links are short.
     recent: HashMap<u64, DeliveryId>,
+    links_max: usize,
 }
 
 impl Look {
@@ -503,10 +507,12 @@ impl Look {
         if link != 0 {
             self.link(past, position, link, id);
         }
-        if self.recent.len() >= CHECK_LINKS_REMEMBERED {
+        if self.recent.len() >= self.links_max {
             self.recent.clear();
         }
-        self.recent.insert(position, id.clone());
+        if self.links_max > 0 {
+            self.recent.insert(position, id.clone());
+        }
     }
 
     fn link(&mut self, past: &Past<'_>, position: u64, link: u64, id: &DeliveryId) {

@@ -26,7 +26,7 @@ use crate::store::journal::format::{BATCH_HEADER, RECORD_HEADER, SEGMENT_HEADER,
 use crate::store::journal::{
     AppendError, BatchBuilder, BatchHeader, Draft, NO_POSITION, Opening, open as open_journal,
 };
-use crate::store::machine::System;
+use crate::store::machine::{Machine, System};
 use crate::words::event::DeliveryId;
 use crate::words::limits::{GAP_BYTES_MAX, SEGMENT_BYTES};
 use crate::words::time::Millis;
@@ -174,7 +174,7 @@ impl Plan {
             let part = &self.survey.parts[rewrite.part];
             if part.file_bytes.is_some() {
                 let name = kept.join(part.path.file_name().unwrap_or_default());
-                fs::hard_link(&part.path, &name).map_err(cannot("cannot keep", &part.path))?;
+                keep_file(&part.path, &name).map_err(cannot("cannot keep", &part.path))?;
             }
         }
         let page = kept.join("README");
@@ -239,7 +239,7 @@ impl Plan {
         let file = disk.create(passing).map_err(|source| cannot_write(passing, source))?;
         let old = part.segment.as_ref().map(|segment| segment.header);
         let header = SegmentHeader {
-            salt: rand::random(),
+            salt: System::default().salt(),
             sequence: part.number,
             base: part.base,
             previous_batch: rewrite.previous_batch,
@@ -342,6 +342,14 @@ impl Out<'_> {
     fn put(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
         self.file.write_at(bytes, offset).map_err(|source| cannot_write(self.path, source))
     }
+}
+
+/// Where a file system knows no second names, a copy.
+fn keep_file(path: &Path, name: &Path) -> io::Result<()> {
+    fs::hard_link(path, name).or_else(|_| {
+        fs::copy(path, name)?;
+        fs::File::open(name)?.sync_all()
+    })
 }
 
 fn cannot_write(path: &Path, source: io::Error) -> Error {

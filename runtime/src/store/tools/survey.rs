@@ -343,7 +343,7 @@ struct Broken {
     header: Option<BatchHeader>,
     bad: u64,
     why: String,
-    /// A writer wrote it so: no torn tail looks like that.
+    /// No torn tail looks like that: a writer wrote it so, or the disk fails.
     was_written: bool,
 }
 
@@ -481,7 +481,8 @@ fn read_batch(segment: &Segment, at: u64, end: u64) -> Result<(BatchHeader, Vec<
             let bad = segment.header.base + offset.saturating_sub(SEGMENT_HEADER as u64);
             Broken { header, bad, why: why.clone(), was_written: false }
         }
-        other => Broken { header, bad: at, why: other.to_string(), was_written: false },
+        // A disk that does not give it back is no crash: a start would stop here.
+        other => Broken { header, bad: at, why: other.to_string(), was_written: true },
     };
     let header = segment.batch_header(at).map_err(|error| broken(None, &error))?;
     if header.end() > end {

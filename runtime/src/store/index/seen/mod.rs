@@ -116,6 +116,10 @@ impl Seen {
         self.runs.load().len() > merge::RUNS_MANY
     }
 
+    pub(super) fn keys(&self) -> u64 {
+        self.runs.load().iter().map(|run| run.keys).sum()
+    }
+
     #[cfg(test)]
     pub(super) fn runs(&self) -> usize {
         self.runs.load().len()

@@ -12,8 +12,11 @@ struct Place {
     says: &'static str,
 }
 
-/// Where batches and records lie in a segment: (position, records' positions and ends).
-fn batches(data: &Path, file: &Path) -> (u64, Vec<(u64, Vec<(u64, u64)>)>) {
+/// A batch's position, and where its records begin and end.
+type Batch = (u64, Vec<(u64, u64)>);
+
+/// Where batches and records lie in a segment, and its base.
+fn batches(data: &Path, file: &Path) -> (u64, Vec<Batch>) {
     let mut by_batch: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
     let survey = survey(&data.join(JOURNAL), &mut |seen, _| {
         let end = seen.raw.position + (RECORD_HEADER + seen.raw.payload.len()) as u64;
@@ -121,13 +124,7 @@ async fn a_missing_segment_costs_what_was_in_it() {
     for missing in [vec![1], vec![1, 2], vec![0], vec![0, 2]] {
         let copy = copy_of(home.path());
         for at in &missing {
-            fs::remove_file(
-                &segment_files(home.path())[*at]
-                    .to_str()
-                    .unwrap()
-                    .replace(home.path().to_str().unwrap(), copy.path().to_str().unwrap()),
-            )
-            .unwrap();
+            fs::remove_file(copy.path().join(JOURNAL).join(files[*at].file_name().unwrap())).unwrap();
         }
         let report = check(copy.path()).unwrap();
         let said: Vec<_> = report.damage.iter().map(|damage| damage.why.as_str()).collect();
@@ -291,4 +288,56 @@ async fn a_delivery_whose_end_is_lost_runs_again() {
     repair(dir.path());
     let (_, answers) = answers(dir.path()).await;
     assert_eq!(answers[&delivery_of(event)], (Status::Open, vec![]));
+}
+
+#[tokio::test]
+async fn a_long_stretch_becomes_several_gaps_and_a_page_says_how_to_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open_small(dir.path(), options(dir.path()), Millis::now());
+    let mut events = Vec::new();
+    for n in 0..3 {
+        let mut accept = for_crm(&format!("evt_{n}"));
+        accept.body = bytes::Bytes::from(vec![b'x'; 3_500_000]);
+        events.push(ledger.accept(accept).await.unwrap().events()[0].event);
+    }
+    ledger.close().await.unwrap();
+    drop(ledger);
+    let (_, own) = batches(dir.path(), &segment_files(dir.path())[1]);
+    assert_eq!(own.iter().flat_map(|(_, records)| records).next().unwrap().0, events[1].position);
+    let whole = everything(&dir.path().join(JOURNAL));
+    fs::remove_file(&segment_files(dir.path())[1]).unwrap();
+    let kept = repair(dir.path()).kept;
+    let page = fs::read_to_string(kept.join("README")).unwrap();
+    assert!(page.contains("To go back, stop the daemon and type:"), "{page}");
+    let gaps: Vec<_> = records(dir.path()).into_values().filter(|(kind, _)| *kind == 13).collect();
+    assert_eq!(gaps.len(), 4);
+    let largest = usize::try_from(crate::words::limits::GAP_BYTES_MAX).unwrap();
+    assert!(
+        gaps.iter()
+            .all(|(_, payload)| RECORD_HEADER + payload.len() <= largest + BATCH_HEADER + RECORD_HEADER)
+    );
+    assert!(gaps.iter().all(|(_, payload)| payload.iter().all(|byte| *byte == 0)));
+    let (ledger, answers) = answers(dir.path()).await;
+    assert_eq!(answers.len(), 2);
+    for event in [events[0], events[2]] {
+        assert_eq!(ledger.event(event).await.unwrap().body.len(), 3_500_000);
+    }
+    // What the page says: what was made goes, what was there comes back.
+    drop(ledger);
+    let rm = page.lines().find(|line| line.trim().starts_with("rm /")).unwrap().trim();
+    fs::remove_file(rm.strip_prefix("rm ").unwrap()).unwrap();
+    for (path, bytes) in whole {
+        fs::write(path, bytes).unwrap();
+    }
+    fs::remove_dir_all(dir.path().join(INDEX)).unwrap();
+    let report = check(dir.path()).unwrap();
+    assert!(!report.is_damaged, "{:?}", report.damage);
+}
+
+#[tokio::test]
+async fn links_that_are_not_remembered_are_looked_up() {
+    let home = past(8, 200, true).await;
+    let all = crate::store::tools::check::examine_remembering(home.path(), 0).unwrap().report;
+    let few = crate::store::tools::check::examine_remembering(home.path(), 3).unwrap().report;
+    assert!(all.inconsistent.is_empty() && few.inconsistent.is_empty(), "{:?}", all.inconsistent);
 }
