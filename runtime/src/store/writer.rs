@@ -125,37 +125,42 @@ impl Queue {
     /// # Errors
     /// `Busy` where too many wait already, `Closing`.
     pub(super) fn push_accept(&self, job: Box<AcceptJob>) -> Result<(), (Box<AcceptJob>, Refused)> {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if inner.closed {
             return Err((job, Refused::Closing));
         }
         if inner.jobs.len() >= WRITER_QUEUE_MAX {
             return Err((job, Refused::Busy));
         }
-        inner.jobs.push_back(Job::Accept(job));
-        drop(inner);
-        self.filled.notify_one();
+        self.put(inner, Job::Accept(job));
         Ok(())
     }
 
     /// Of the daemon's own making: how many there are is bounded by whoever makes them.
     pub(super) fn push(&self, job: Job) -> Result<(), Error> {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if inner.closed {
             return Err(Error::Closing);
         }
-        inner.jobs.push_back(job);
-        drop(inner);
-        self.filled.notify_one();
+        self.put(inner, job);
         Ok(())
     }
 
     /// A redelivery that is not counted costs nobody an event.
     pub(super) fn push_note(&self, record: Record) {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if !inner.closed && inner.jobs.len() < WRITER_QUEUE_MAX {
-            inner.jobs.push_back(Job::Note(record));
-            drop(inner);
+            self.put(inner, Job::Note(record));
+        }
+    }
+
+    /// Only the first job of a queue wakes the writer, which sleeps at an empty one: a word to a sleeper is a system
+    /// call, whether anybody sleeps or not.
+    fn put(&self, mut inner: MutexGuard<'_, QueueInner>, job: Job) {
+        let was_empty = inner.jobs.is_empty();
+        inner.jobs.push_back(job);
+        drop(inner);
+        if was_empty {
             self.filled.notify_one();
         }
     }
