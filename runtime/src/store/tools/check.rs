@@ -9,7 +9,7 @@ use super::survey::{Past, Piece, Seen, Stretch, Survey, What, survey};
 use super::{JOURNAL, lock_shared};
 use crate::store::Error;
 use crate::store::codec::{AcceptRecord, CopyRecord, Kind, Mark, Record, StateCopy};
-use crate::store::journal::format::SEGMENT_HEADER;
+use crate::store::journal::format::{BATCH_HEADER, SEGMENT_HEADER};
 use crate::store::rows::Row;
 use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::limits::CHECK_LINKS_REMEMBERED;
@@ -259,9 +259,15 @@ fn damage(survey: &Survey) -> Vec<Damage> {
     all
 }
 
+/// What follows a header that does not read belongs together with it: of a segment that is missing nobody knows
+/// where its first batch began, and what lies there may be the end of the one before.
 fn unreadable(stretch: &Stretch) -> impl Iterator<Item = (u64, u64)> {
     let pieces = stretch.pieces.iter().filter(|piece| matches!(piece.what, What::Unreadable));
-    pieces.map(|piece| (piece.position, piece.position + piece.bytes))
+    let behind_header = stretch.from + BATCH_HEADER as u64;
+    pieces.map(move |piece| {
+        let from = if piece.position == behind_header { stretch.from } else { piece.position };
+        (from, piece.position + piece.bytes)
+    })
 }
 
 fn lost_record(piece: &Piece) -> Option<LostRecord> {

@@ -203,9 +203,10 @@ async fn break_and_mend(seed: u64, home: &Path) {
     assert!(!check(copy.path()).unwrap().is_damaged, "seed {seed}");
 }
 
+/// The same seeds each time; `LONGSHORE_FROM=n` tries others.
 #[tokio::test]
 async fn what_no_damage_touched_is_answered_for_after_a_repair() {
-    let first: u64 = rand::random();
+    let first: u64 = std::env::var("LONGSHORE_FROM").map_or(1, |from| from.parse().unwrap());
     for round in 0..3 {
         let seed = first.wrapping_add(round * 1000);
         println!("seeds from {seed}");
