@@ -325,12 +325,15 @@ async fn a_disk_that_is_full_to_the_last_byte_loses_nothing() {
     unready(&daemon).await;
     refused(&daemon, "evt_late").await;
     gate.says(Says::Yes);
-    // The journal has its blocks already. The index may find none, and then the store has failed.
-    wait_for("everything to be done, or the store to fail", async || {
-        let done = statuses(&home).values().filter(|status| *status == "done").count();
-        (done == ids.len() || has_failed(&daemon).await).then_some(())
+    // What is under way ends: the journal has its blocks already. Nothing new begins. The index may find no blocks,
+    // and then the store has failed.
+    wait_for("the lane to wait, or the store to fail", async || {
+        let waits = daemon.log().contains("no attempt begins: the disk is nearly full");
+        (waits || has_failed(&daemon).await).then_some(())
     })
     .await;
+    let ended = statuses(&home).values().filter(|status| *status == "done").count();
+    assert!(ended < ids.len(), "{ended} were done, and so some had begun with nothing left of the disk");
     assert_eq!(listed_events(&home).len(), ids.len());
     disk.free();
     if has_failed(&daemon).await {
@@ -658,8 +661,8 @@ async fn a_damaged_old_segment_is_told_of_and_refuses_nobody() {
         said.contains("warning: ").then_some(said)
     })
     .await;
-    assert!(said.contains("0000000001.seg") && said.contains("longshore store check"), "{said}");
-    log_has(&daemon, "ERROR", "an old segment is damaged", "longshore store check").await;
+    assert!(said.contains("0000000001.seg") && said.contains("longshore store repair"), "{said}");
+    log_has(&daemon, "ERROR", "an old segment is damaged", "longshore store repair").await;
     metrics(&daemon, &["longshore_ready 1", "longshore_store_damaged 1", "longshore_store_failed 0"]).await;
     assert_eq!(sent_at(&daemon, "evt_3", now() + later).await, 200);
     gate.is_called("evt_3").await;

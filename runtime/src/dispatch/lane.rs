@@ -95,15 +95,13 @@ impl Line {
         (self.in_memory.load(Ordering::Relaxed), self.running.load(Ordering::Relaxed))
     }
 
-    /// Takes what the ledger tells of: what may run now, because it was accepted, retried by the operator, or
-    /// resumed. It starts at once.
+    /// Takes what was announced; what is due starts at once.
     pub fn arrive(self: &Arc<Self>, deliveries: impl Iterator<Item = OpenDelivery>) {
+        // The ledger tells of what may run now: accepted, retried by the operator, or resumed.
         let now = self.shared.clock.now();
+        let announced = deliveries.map(|found| OpenDelivery { due: found.due.min(now), ..found });
         let mut state = self.lock();
-        deliveries.for_each(|delivery| {
-            let due = delivery.due.min(now);
-            state.queue.put(OpenDelivery { due, ..delivery });
-        });
+        announced.for_each(|delivery| state.queue.put(delivery));
         self.show(&state);
         drop(state);
         if !self.start_what_is_due() {
@@ -159,12 +157,10 @@ impl Line {
     /// What ended while the index was read is listed there as open all the same: `begin` refuses it.
     fn found(&self, found: Vec<OpenDelivery>, limit: usize) {
         let more_remain = found.len() == limit;
-        let wall = Millis::now();
+        let due = |delivery: &OpenDelivery| self.shared.clock.due(delivery, Millis::now());
+        let found = found.into_iter().map(|found| OpenDelivery { due: due(&found), ..found });
         let mut state = self.lock();
-        found.into_iter().for_each(|delivery| {
-            let due = self.shared.clock.due(&delivery, wall);
-            state.queue.put(OpenDelivery { due, ..delivery });
-        });
+        found.for_each(|delivery| state.queue.put(delivery));
         state.queue.refilled(more_remain);
         let now = Instant::now();
         if more_remain && is_time(&mut state.backlog_warned_at, now) {

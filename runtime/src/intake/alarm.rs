@@ -116,7 +116,11 @@ mod tests {
     trait Once: Future + Sized {
         async fn now_or_pending(self) {
             let mut this = std::pin::pin!(self);
-            poll_fn(|cx| Poll::Ready(drop(this.as_mut().poll(cx)))).await;
+            poll_fn(|cx| {
+                let _ = this.as_mut().poll(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
     }
     impl<F: Future> Once for F {}

@@ -119,6 +119,10 @@ impl Mine {
     pub(super) fn stored(mut self, stored: Stored) {
         self.open = false;
         self.claim.set(Answer::Stored(stored));
+        #[cfg(test)]
+        if super::drill::breaks(super::drill::Mutation::ClaimDroppedEarly) {
+            self.claims.release(&self.hash, &self.claim);
+        }
     }
 
     /// The index had the event already, or nothing was kept: the next copy asks for itself.

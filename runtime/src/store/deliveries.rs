@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::codec::{Begun, HoldRecord, Record, RulingRecord, SettleRecord};
 use super::core::Core;
+use super::drill::bound;
 use super::index::prefixed;
 use super::rows::Row;
 use super::writer::Batch;
@@ -180,7 +181,7 @@ pub(super) async fn change_all(
             let end = now.1.clone();
             let keys_of_chunk = core
                 .scan(now, false)
-                .take(HOLD_CHUNK_DELIVERIES)
+                .take(bound(HOLD_CHUNK_DELIVERIES))
                 .map(|entry| entry.map(|(key, _)| key))
                 .collect::<Result<Vec<_>, Error>>()?;
             if let Some(last) = keys_of_chunk.last() {

@@ -28,6 +28,7 @@ mod claims;
 mod codec;
 mod core;
 mod deliveries;
+mod drill;
 mod health;
 mod history;
 mod index;

@@ -12,6 +12,7 @@ use super::codec::{AcceptRecord, CopyRecord, HoldRecord, KeyCopy, Mark, Record, 
 use super::codec::{Kind, SettleRecord, StateCopy};
 use super::core::Core;
 use super::deliveries::change_all;
+use super::drill::bound;
 use super::index::prefixed;
 use super::journal::RawRecord;
 use super::journal::segments::Segment;
@@ -119,7 +120,7 @@ async fn empty(core: &Arc<Core>, segment: &Segment, end: u64, now: Millis) -> Re
     let mut position = segment.header.base;
     while position < end {
         let (records, next) = core.blocking(move |core| read(core, position)).await?;
-        for chunk in records.chunks(RETAIN_CHUNK_RECORDS) {
+        for chunk in records.chunks(bound(RETAIN_CHUNK_RECORDS)) {
             let chunk = chunk.to_vec();
             dropped += core.change(move |batch| sort_out(batch, chunk, now)).await?;
         }
@@ -404,7 +405,7 @@ fn expired_in(
     let mut expired = Vec::new();
     let mut last = None;
     for (looked_at, entry) in core.scan(range, false).enumerate() {
-        if looked_at == PURGE_CHUNK_KEYS {
+        if looked_at == bound(PURGE_CHUNK_KEYS) {
             return Ok((expired, last));
         }
         let (key, value) = entry?;

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::Error;
 use super::claims::Claim;
+use super::drill::bound;
 use super::index::{Blob, Ended, Index, KeyEntry, Range};
 use super::rows::Row;
 use crate::words::event::DeliveryId;
@@ -131,7 +132,7 @@ impl View {
         }
         inner.active.keys.extend(changes.keys);
         inner.active.ended.extend(changes.ended);
-        let is_full = inner.active.records >= INDEX_BATCH_RECORDS_MAX
+        let is_full = inner.active.records >= bound(INDEX_BATCH_RECORDS_MAX)
             || inner.active.ops.len() >= INDEX_BATCH_CHANGES_MAX;
         if is_full {
             inner.seal();
@@ -286,11 +287,12 @@ impl<'a> Scan<'a> {
     fn fill(&mut self) -> Result<(), Error> {
         while self.ready.is_empty() {
             let Some(range) = self.range.take() else { return Ok(()) };
-            let over = self.view.page(&range, self.reverse, PAGE);
+            let over = self.view.page(&range, self.reverse, bound(PAGE));
             let staged = self.staged_page(&range);
-            let indexed = self.index.page(range.clone(), self.reverse, PAGE)?;
+            let indexed = self.index.page(range.clone(), self.reverse, bound(PAGE))?;
             // Beyond the last entry of a layer that gave a full page, that layer may hold more.
-            let ends = [last_of(&over, PAGE), last_of(&staged, PAGE), last_of(&indexed, PAGE)];
+            let ends =
+                [last_of(&over, bound(PAGE)), last_of(&staged, bound(PAGE)), last_of(&indexed, bound(PAGE))];
             let covered = if self.reverse {
                 ends.into_iter().flatten().max()
             } else {
@@ -322,9 +324,9 @@ impl<'a> Scan<'a> {
         let entries = staged.range::<[u8], _>((as_slice(&range.0), as_slice(&range.1)));
         let copy = |(key, op): (&Blob, &Op)| (key.clone(), op.value.clone());
         if self.reverse {
-            entries.rev().take(PAGE).map(copy).collect()
+            entries.rev().take(bound(PAGE)).map(copy).collect()
         } else {
-            entries.take(PAGE).map(copy).collect()
+            entries.take(bound(PAGE)).map(copy).collect()
         }
     }
 }

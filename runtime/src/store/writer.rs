@@ -13,9 +13,11 @@ use tokio::sync::oneshot;
 use super::claims::{Answer, Mine, Stored};
 use super::codec::{AcceptRecord, Mark, Record};
 use super::core::Core;
+#[cfg(test)]
+use super::drill;
 use super::journal::{AppendError, Appender, BatchBuilder, BatchHeader, Draft};
 use super::stage::{Hot, Stage, apply, apply_accept, events_at};
-use super::view::Reached;
+use super::view::{Changes, Reached};
 use super::{Durability, Error, Refused};
 use crate::words::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WRITER_QUEUE_MAX};
 
@@ -372,6 +374,8 @@ impl Writer {
         let Batch { stage, builder, must_sync, broken } = batch;
         let records = builder.records() as usize;
         let (changes, opened) = stage.finish(records);
+        #[cfg(test)]
+        let waiting = answered_in_a_drill(waiting);
         let outcome = match broken {
             Some(error) => {
                 core.health.fail(error.to_string());
@@ -382,9 +386,7 @@ impl Writer {
                 core.commit(changes, None);
                 Ok(())
             }
-            None => {
-                self.persist(builder, must_sync).map(|header| core.commit(changes, Some(reached(&header))))
-            }
+            None => self.persist(builder, must_sync, changes),
         };
         let free = if outcome.is_err() { core.health.free_bytes() } else { 0 };
         match outcome {
@@ -397,9 +399,11 @@ impl Writer {
         }
     }
 
-    /// Writes and syncs. Only after this may anybody hear of it.
-    fn persist(&mut self, builder: BatchBuilder, must_sync: bool) -> Result<BatchHeader, Failure> {
+    /// Writes and syncs, and makes it visible. Only after this may anybody hear of it.
+    fn persist(&mut self, builder: BatchBuilder, must_sync: bool, changes: Changes) -> Result<(), Failure> {
         let header = self.appender.write(builder).map_err(|error| self.failure(error))?;
+        #[cfg(test)]
+        let changes = self.committed_in_a_drill(changes, &header);
         let health = &self.core.health;
         health.records.fetch_add(u64::from(header.records), Ordering::Relaxed);
         if must_sync || self.core.options.durability == Durability::PowerLoss {
@@ -412,7 +416,8 @@ impl Writer {
         }
         health.durable_at.store(self.core.machine.now_us(), Ordering::Relaxed);
         self.appender.publish();
-        Ok(header)
+        self.core.commit(changes, Some(reached(&header)));
+        Ok(())
     }
 
     fn failure(&self, error: AppendError) -> Failure {
@@ -448,6 +453,28 @@ impl Writer {
         self.appender.trim();
         Ok(())
     }
+}
+
+#[cfg(test)]
+impl Writer {
+    /// Shows what is not durable yet. Returns what is left to be shown.
+    fn committed_in_a_drill(&self, changes: Changes, header: &BatchHeader) -> Changes {
+        if !drill::breaks(drill::Mutation::IndexAhead) {
+            return changes;
+        }
+        self.core.commit(changes, Some(reached(header)));
+        Changes::default()
+    }
+}
+
+/// Answers for what is not durable yet. Returns who is left to be told.
+#[cfg(test)]
+fn answered_in_a_drill(waiting: Vec<Waiting>) -> Vec<Waiting> {
+    if !drill::breaks(drill::Mutation::AnswerBeforeSync) {
+        return waiting;
+    }
+    waiting.into_iter().for_each(|waiting| waiting.tell(&Ok(()), 0));
+    Vec::new()
 }
 
 fn stage_jobs(

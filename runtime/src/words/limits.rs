@@ -171,6 +171,8 @@ pub const KEY_COPY_BYTES: u64 = 42;
 pub const LIVE_SHARE_MAX_PERCENT: u64 = 70;
 /// Accepting stops this far before the disk is full; the reserve is for responses and settles.
 pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
+/// Attempts stop starting this far before it: what is under way can still be settled.
+pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;
@@ -251,8 +253,6 @@ pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const AFTER_MIN: Duration = Duration::from_millis(100);
 /// What is left of a note or a reason where the record of an attempt is too large for the journal.
 pub const SHORT_REASON_CHARS_MAX: usize = 200;
-/// No attempt begins with less of the disk free: its settle, and the responses of its calls, must fit.
-pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 

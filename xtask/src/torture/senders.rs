@@ -144,7 +144,7 @@ fn body(id: &str, wanted: Wanted, number: usize, is_other: bool) -> Vec<u8> {
     let kind = if wanted == Wanted::ByAll { "job.tally" } else { "job.idle" };
     let mut dice = Dice::new(number as u64);
     // Most are small, as they are in life; some fill segments.
-    let padding = if dice.one_in(8) { dice.between(10_000, 60_000) } else { dice.between(100, 2_000) };
+    let padding = if dice.one_in(6) { dice.between(40_000, 250_000) } else { dice.between(100, 2_000) };
     let (padding, other) = ("x".repeat(padding), if is_other { ",\"copy\":true" } else { "" });
     format!("{{\"eventId\":\"{id}\",\"eventType\":\"{kind}\",\"data\":{{\"padding\":\"{padding}\"}}{other}}}")
         .into_bytes()

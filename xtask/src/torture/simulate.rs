@@ -9,24 +9,25 @@ use crate::steps::Steps;
 use crate::workspace::Workspace;
 use crate::{Result, Trouble};
 
-/// The first seed, and how many of them: what the tests named `simulation` read.
-const SEED: &str = "LONGSHORE_SIMULATION_SEED";
-const SEEDS: &str = "LONGSHORE_SIMULATION_SEEDS";
+/// The first seed, and how many of them: what the simulation reads.
+const FROM: &str = "LONGSHORE_FROM";
+const SEEDS: &str = "LONGSHORE_SEEDS";
+const TEST: &str = "simulation::the_store_keeps_its_promise_through_every_seed";
 
 pub(super) fn run(workspace: &Workspace, steps: &mut Steps<'_>, seeds: u64, first: u64) -> Result {
     let told = steps
         .run_for_output(&format!("{seeds} seeds from {first}"), &mut command(workspace, seeds, first))?;
     print!("{told}");
     if passed(&told) == 0 {
-        return Err(Trouble::new("no test is named `simulation`: nothing was simulated"));
+        return Err(Trouble::new(format!("no test is named `{TEST}`: nothing was simulated")));
     }
     Ok(())
 }
 
 fn command(workspace: &Workspace, seeds: u64, first: u64) -> Command {
     let mut cargo = workspace.cargo();
-    cargo.args(["test", "--release", "--package", "longshore", "--lib", "simulation", "--", "--nocapture"]);
-    cargo.env(SEEDS, seeds.to_string()).env(SEED, first.to_string());
+    cargo.args(["test", "--release", "--package", "longshore", "--lib", TEST, "--", "--nocapture"]);
+    cargo.env(SEEDS, seeds.to_string()).env(FROM, first.to_string());
     cargo
 }
 

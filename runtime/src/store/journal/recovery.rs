@@ -62,20 +62,22 @@ fn begin(opening: Opening) -> Result<Appender, Error> {
 }
 
 fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Result<(Appender, Found), Error> {
+    // Whoever made the last one may have died before its name was on disk; a later name must not be there without it.
+    opening.disk.sync_dir(&opening.dir).map_err(|source| Error::Io {
+        what: "cannot sync",
+        path: opening.dir.clone(),
+        source,
+    })?;
     let tail = scan(last)?;
+    #[cfg(test)]
+    let tail = tail.uncopied_in_a_drill();
     refuse_unknown_before(last, tail.durable, opening.kind_max)?;
     for (_, records) in &tail.loose {
         refuse_unknown(last, records, opening.kind_max)?;
     }
     let base = last.header.base;
     if tail.end == base && tail.torn_bytes == 0 {
-        // It was created and synced, and never written to: there is nothing in it to distrust. But whoever made it
-        // may have died before its name was on disk.
-        opening.disk.sync_dir(&opening.dir).map_err(|source| Error::Io {
-            what: "cannot sync",
-            path: opening.dir.clone(),
-            source,
-        })?;
+        // It was created and synced, and never written to: there is nothing in it to distrust.
         let segments = Arc::new(Segments::new(list, base, last.header.previous_batch));
         let last_record = last_record(&segments, last.header.previous_batch)?;
         let appender = Appender::new(opening, segments, last.clone(), base, last.header.previous_batch);
@@ -164,14 +166,29 @@ fn check_chain(list: &[Arc<Segment>]) -> Result<(), Error> {
         let (earlier, later) = (&pair[0], &pair[1]);
         let damaged =
             |why: &str| Err(Error::Damaged { segment: later.path.clone(), offset: 0, why: why.to_owned() });
-        if later.header.sequence != earlier.header.sequence + 1 {
-            return damaged("a segment before it is missing");
-        }
         if later.header.base < earlier.header.base {
             return damaged("it begins before the segment before it");
         }
+        let is_next = later.header.sequence == earlier.header.sequence + 1;
+        if !is_next && !reaches(earlier, later.header.base) {
+            return damaged("a segment before it is missing");
+        }
     }
     Ok(())
+}
+
+/// Whether a segment has everything before `end`. Then nothing is missing behind it: what began there was left by
+/// starts that died, and the name of the last one is on disk and that of one before it is not.
+fn reaches(segment: &Segment, end: u64) -> bool {
+    let mut position = segment.header.base;
+    while position < end {
+        let batch = segment.batch_header(position);
+        let Ok(header) = batch.and_then(|header| segment.batch_records(&header).map(|_| header)) else {
+            return false;
+        };
+        position = header.end();
+    }
+    position == end
 }
 
 /// Segments of a writer that knew more kinds are looked through: what this version cannot read it must not skip.
@@ -212,6 +229,19 @@ struct Tail {
     before_loose: Option<u64>,
     /// Batches at and behind `durable`.
     loose: Vec<(BatchHeader, Vec<RawRecord>)>,
+}
+
+#[cfg(test)]
+impl Tail {
+    /// Takes what was only found for what is on disk.
+    fn uncopied_in_a_drill(mut self) -> Tail {
+        if crate::store::drill::breaks(crate::store::drill::Mutation::TailNotCopied) {
+            self.durable = self.end;
+            self.before_loose =
+                self.loose.drain(..).next_back().map(|(batch, _)| batch.position).or(self.before_loose);
+        }
+        self
+    }
 }
 
 fn scan(segment: &Segment) -> Result<Tail, Error> {

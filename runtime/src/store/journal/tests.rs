@@ -268,6 +268,17 @@ fn damage_in_an_older_segment_and_a_missing_one_refuse() {
 }
 
 #[test]
+fn a_segment_whose_records_all_lie_in_the_one_before_it_is_not_missed() {
+    let (dir, ..) = with_a_loose_batch();
+    let all = payloads(reopen(dir.path()).unwrap().0.segments());
+    // Two starts that went no further: each copied the loose batch, and only the last one's name is on disk.
+    assert_eq!(payloads(reopen(dir.path()).unwrap().0.segments()), all);
+    let files = segment_files(dir.path());
+    fs::remove_file(&files[files.len() - 2]).unwrap();
+    assert_eq!(payloads(reopen(dir.path()).unwrap().0.segments()), all);
+}
+
+#[test]
 fn an_unknown_kind_refuses_also_in_an_older_segment() {
     let dir = tempfile::tempdir().unwrap();
     let newer = Opening { kind_max: KIND_MAX + 1, ..opening(dir.path(), Arc::new(Real)) };

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::prefixed;
 use super::seen::Ops;
 use super::tree::{Blob, Tree};
+use crate::store::drill::bound;
 use crate::store::rows::Row;
 use crate::store::{DeliveryFilter, Error, keys};
 use crate::words::event::DeliveryId;
@@ -60,7 +61,8 @@ struct Table {
     bytes: u64,
     first: DeliveryId,
     last: DeliveryId,
-    changed_max: u64,
+    /// Its rows come from records below this.
+    noted_below: u64,
     accepted_min: Millis,
     accepted_max: Millis,
 }
@@ -184,13 +186,13 @@ impl Past {
 
     /// Enough rows for a table.
     pub(super) fn is_behind(&self) -> bool {
-        self.recent.read().unwrap_or_else(PoisonError::into_inner).applied >= PAST_TABLE_ROWS
+        self.recent.read().unwrap_or_else(PoisonError::into_inner).applied >= bound(PAST_TABLE_ROWS)
     }
 
-    /// A table is of no use when the records that ended its deliveries are gone: what stays of them was noted again.
+    /// A table is of no use when the records that its rows come from are gone: what stays of them was noted again.
     fn drop_table(&self, tree: &dyn Tree, base: u64) -> Result<bool, Error> {
         let tables = self.tables.load_full();
-        let Some(gone) = tables.iter().find(|table| table.changed_max < base) else { return Ok(false) };
+        let Some(gone) = tables.iter().find(|table| table.noted_below <= base) else { return Ok(false) };
         tree.apply(&mut std::iter::once((Blob::from(keys::past_table(gone.number)), None)))?;
         let left = tables.iter().filter(|table| table.number != gone.number).cloned().collect();
         self.tables.store(Arc::new(left));
@@ -214,7 +216,10 @@ impl Past {
             next.table - 1
         };
         let bytes = table::encode(&rows);
-        let Some(table) = Table::of(number, bytes.len() as u64, &rows) else { return Ok(false) };
+        // A row that was copied forward is older than the copy that it comes from: the copy counts.
+        let reached = tree.get(keys::POSITION)?.map(|value| keys::number_in(&value, 0)).transpose()?;
+        let table = Table::of(number, bytes.len() as u64, reached.unwrap_or(0), &rows);
+        let Some(table) = table else { return Ok(false) };
         tree.put_table(number, &bytes)?;
         let blocks = all(tree, &keys::past_blocks())?.into_iter().map(|(key, _)| (key, None));
         tree.apply(&mut blocks.chain([(Blob::from(keys::past_table(number)), Some(table.encode()))]))?;
@@ -275,14 +280,14 @@ impl Recent {
 
 impl Table {
     /// None of no rows.
-    fn of(number: u64, bytes: u64, rows: &[Ended]) -> Option<Table> {
+    fn of(number: u64, bytes: u64, noted_below: u64, rows: &[Ended]) -> Option<Table> {
         let accepted = || rows.iter().map(|(_, row)| row.accepted_at);
         Some(Table {
             number,
             bytes,
             first: rows.first()?.0.clone(),
             last: rows.last()?.0.clone(),
-            changed_max: rows.iter().map(|(_, row)| row.changed_at).max()?,
+            noted_below,
             accepted_min: accepted().min()?,
             accepted_max: accepted().max()?,
         })
@@ -297,7 +302,7 @@ impl Table {
 
     fn encode(&self) -> Blob {
         let mut out = crate::store::codec::Out(Vec::with_capacity(192));
-        [self.bytes, self.changed_max, self.accepted_min.0, self.accepted_max.0]
+        [self.bytes, self.noted_below, self.accepted_min.0, self.accepted_max.0]
             .into_iter()
             .for_each(|number| out.u64(number));
         out.delivery(&self.first);
@@ -312,7 +317,7 @@ impl Table {
             Ok(Table {
                 number,
                 bytes: bytes.u64()?,
-                changed_max: bytes.u64()?,
+                noted_below: bytes.u64()?,
                 accepted_min: bytes.millis()?,
                 accepted_max: bytes.millis()?,
                 first: bytes.delivery()?,

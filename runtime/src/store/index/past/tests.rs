@@ -31,8 +31,15 @@ fn row(rng: &mut StdRng, changed_at: u64) -> Row {
 }
 
 fn write(past: &Past, tree: &dyn Tree, ended: Vec<Ended>) {
+    let reached = ended.iter().map(|(_, row)| row.changed_at + 1).max().unwrap();
+    write_to(past, tree, ended, reached);
+}
+
+/// With the position that the index has come to.
+fn write_to(past: &Past, tree: &dyn Tree, ended: Vec<Ended>, reached: u64) {
     past.note(ended.iter().cloned());
-    tree.apply(&mut past.written(&ended).into_iter()).unwrap();
+    let reached = (Blob::from(keys::POSITION), Some(Blob::from(&reached.to_be_bytes())));
+    tree.apply(&mut past.written(&ended).into_iter().chain([reached])).unwrap();
     past.applied(&ended);
 }
 
@@ -98,6 +105,22 @@ fn rows_come_back_by_delivery_and_by_every_filter() {
             assert!(found.is_sorted_by(|(a, _), (b, _)| a >= b), "{filter:?}");
         }
     }
+}
+
+#[test]
+fn rows_that_were_copied_forward_stay_as_long_as_the_copy_does() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let home = Memory::default();
+    let tree = home.open().unwrap();
+    let past = Past::open(&*tree).unwrap();
+    let count = PAST_TABLE_ROWS as u64;
+    let copied_to = count * 10;
+    write_to(&past, &*tree, (1..=count).map(|n| (id(n), row(&mut rng, n))).collect(), copied_to);
+    assert!(past.step(&*tree, count + 1).unwrap());
+    assert!(!past.step(&*tree, copied_to - 1).unwrap());
+    assert!(past.find(&*tree, &id(7)).unwrap().is_some());
+    assert!(past.step(&*tree, copied_to).unwrap());
+    assert_eq!(past.find(&*tree, &id(7)).unwrap(), None);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::block::{self, KeyEntry};
 use super::filter::Filter;
 use super::{Ops, Run, Seen};
+use crate::store::drill::bound;
 use crate::store::index::tree::{Blob, Tree};
 use crate::store::{Error, keys};
 use crate::words::limits::{SEEN_MERGE_RUNS, SEEN_STEP_BLOCKS};
@@ -111,8 +112,8 @@ impl Work {
     fn collect(&mut self, tree: &dyn Tree) -> Result<bool, Error> {
         let Some(number) = self.garbage.front().copied() else { return Ok(false) };
         let range = super::super::prefixed(&keys::seen_blocks_of(number));
-        let page = tree.page(range, false, SEEN_STEP_BLOCKS)?;
-        if page.len() < SEEN_STEP_BLOCKS {
+        let page = tree.page(range, false, bound(SEEN_STEP_BLOCKS))?;
+        if page.len() < bound(SEEN_STEP_BLOCKS) {
             self.garbage.pop_front();
         }
         tree.apply(&mut page.into_iter().map(|(key, _)| (key, None)))?;
@@ -179,7 +180,7 @@ impl Merge {
     fn step(&mut self, tree: &dyn Tree, now: Millis, base: u64) -> Result<bool, Error> {
         let mut ops: Ops = Vec::new();
         let mut is_over = false;
-        while ops.len() < SEEN_STEP_BLOCKS && !is_over {
+        while ops.len() < bound(SEEN_STEP_BLOCKS) && !is_over {
             match self.next(tree)? {
                 Some(entry) if entry.is_over(now, base) => {}
                 Some(entry) => self.rest.push(entry),
@@ -243,11 +244,12 @@ fn blocks(
     after: Option<Vec<u8>>,
 ) -> Result<(Vec<KeyEntry>, Option<Vec<u8>>), Error> {
     let (from, to) = super::super::prefixed(&keys::seen_blocks_of(run));
-    let page = tree.page((after.map_or(from, Bound::Excluded), to), false, SEEN_STEP_BLOCKS)?;
+    let page = tree.page((after.map_or(from, Bound::Excluded), to), false, bound(SEEN_STEP_BLOCKS))?;
     let mut entries = Vec::with_capacity(page.len() * block::ENTRIES);
     for (_, value) in &page {
         entries.extend(block::decode(value)?);
     }
-    let last = (page.len() == SEEN_STEP_BLOCKS).then(|| page.last().map(|(key, _)| key.to_vec())).flatten();
+    let last =
+        (page.len() == bound(SEEN_STEP_BLOCKS)).then(|| page.last().map(|(key, _)| key.to_vec())).flatten();
     Ok((entries, last))
 }

@@ -63,6 +63,7 @@ struct State {
     room: Option<u64>,
     remains: Vec<Sector>,
     refused: u64,
+    broke: u64,
 }
 
 struct Fault {
@@ -103,6 +104,7 @@ impl Simulated {
             room: None,
             remains: Vec::new(),
             refused: 0,
+            broke: 0,
         };
         Simulated { state: Arc::new(Mutex::new(state)), before: Arc::default() }
     }
@@ -138,9 +140,14 @@ impl Simulated {
         self.lock().room = bytes;
     }
 
-    /// Calls that were refused so far, but for reservations, which nobody needs.
+    /// Calls that were refused so far, but for those about reserved blocks, which nobody needs.
     pub fn refused(&self) -> u64 {
         self.lock().refused
+    }
+
+    /// Calls that failed so far, whatever they were.
+    pub fn broke(&self) -> u64 {
+        self.lock().broke
     }
 
     /// Told of every call before it is carried out.
@@ -279,7 +286,8 @@ impl State {
         }
         match due.map(|at| self.faults.remove(at)) {
             Some(fault) => {
-                self.refused += u64::from(ask != Ask::Reserve);
+                self.broke += 1;
+                self.refused += u64::from(!matches!(ask, Ask::Reserve | Ask::Trim));
                 Way::Fails(fault.errno)
             }
             None => Way::Well,
@@ -464,6 +472,7 @@ impl SimulatedFile {
         pages.write(&bytes[..fits.min(bytes.len())], place(offset));
         if fits < bytes.len() {
             state.refused += 1;
+            state.broke += 1;
             return Err(error_of(Errno::NOSPC));
         }
         Ok(())
@@ -526,7 +535,10 @@ impl File for SimulatedFile {
     fn preallocate(&self, bytes: u64) -> io::Result<()> {
         let (mut state, way) = self.enter(Ask::Reserve)?;
         match way {
-            Way::Well if state.grow(self.file, bytes) < bytes => Err(error_of(Errno::NOSPC)),
+            Way::Well if state.grow(self.file, bytes) < bytes => {
+                state.broke += 1;
+                Err(error_of(Errno::NOSPC))
+            }
             Way::Well => Ok(()),
             Way::Fails(errno) => {
                 state.grow(self.file, bytes / 2);

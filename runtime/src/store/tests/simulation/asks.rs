@@ -27,7 +27,8 @@ impl Life {
         let number = self.calls_made;
         self.note(format!("call {number}: {op}"));
         let process = self.process.as_ref().expect("it runs between steps");
-        if process.core.view.lag() > 0 || !process.flight().is_empty() {
+        let waits = process.core.queue.waiting() > 0 || !process.flight().is_empty();
+        if process.core.view.lag() > 0 || waits {
             self.lingering.insert(number);
         }
         self.ops.insert(number, op);
@@ -293,8 +294,8 @@ impl Life {
 
     /// An error is right where something was made to break in this process.
     pub(super) fn excuse(&mut self, what: &str) -> Result<(), String> {
-        let refused = self.disk.refused();
-        let broke = self.index_fails || self.disk.is_dead() || self.process().refused_before < refused;
+        let broken = self.disk.broke();
+        let broke = self.index_fails || self.disk.is_dead() || self.process().broke_before < broken;
         if broke { Ok(()) } else { Err(format!("{what}, and nothing was broken")) }
     }
 }

@@ -217,6 +217,11 @@ impl Life {
                 self.written.insert(number, position);
                 self.same_bytes(request, accept)?;
                 self.model.accepted(position, request, &ids)?;
+                let mut flight = self.process.as_ref().expect("it runs between steps").flight();
+                for ordinal in 0..ids.len() {
+                    let ordinal = u16::try_from(ordinal).expect("there are few");
+                    flight.prove(EventRef { position, ordinal })?;
+                }
             }
             (Op::Begin { id, .. }, _) => self.model.begun(id),
             (Op::Settle { settle, clock, .. }, _) => {
@@ -327,6 +332,7 @@ fn index_step(core: &crate::store::core::Core) {
         return;
     }
     if let Err(error) = core.index_step() {
+        core.index.disown();
         core.health.fail(error.to_string());
         core.view.stop();
     }

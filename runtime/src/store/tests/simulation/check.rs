@@ -111,9 +111,7 @@ fn due(core: &Core, model: &Model) -> Result<(), String> {
             .rows
             .iter()
             .filter(|(_, row)| row.handler == handler && row.status == Status::Open)
-            .map(|(id, row)| {
-                (id.clone(), (row.due, row.attempts, row.begun, row.counted_from.max(row.aged_from)))
-            })
+            .map(|(id, row)| (id.clone(), (row.due, row.attempts, row.begun, row.aged_from)))
             .collect();
         let next = deliveries::next_due(core, &handler).map_err(in_words)?;
         if next != open.values().map(|row| row.0).min() {

@@ -117,9 +117,9 @@ impl Life {
             } else if self.dice.percent(self.swarm.rough_starts) {
                 self.make_rough();
             }
-            let refused = self.disk.refused();
+            let broke = self.disk.broke();
             let opened = self.open();
-            let was_rough = self.disk.is_dead() || self.disk.refused() > refused;
+            let was_rough = self.disk.is_dead() || self.disk.broke() > broke;
             self.disk.die_after(None);
             match opened {
                 Ok(process) if !self.disk.is_dead() => {
@@ -145,7 +145,7 @@ impl Life {
             index: Arc::new(self.index.clone()),
             segment_bytes: self.swarm.segment_bytes,
         };
-        let refused_before = self.disk.refused();
+        let broke_before = self.disk.broke();
         let (core, writer, recovery) = open_in_steps(self.swarm.options.clone(), ground, self.machine.now())?;
         self.note(format!("it starts: {recovery:?}"));
         self.figures.starts += 1;
@@ -154,7 +154,7 @@ impl Life {
         let proved = std::mem::take(&mut self.proved);
         let flight = Flight::new(core.clone(), self.disk.clone(), self.safety(), proved);
         let flight = Arc::new(Mutex::new(flight));
-        Ok(Process { core, writer, flight, refused_before, failed: false, closed: false })
+        Ok(Process { core, writer, flight, broke_before, failed: false, closed: false })
     }
 
     /// What was not answered is there or is not, but whole.

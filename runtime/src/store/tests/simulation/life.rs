@@ -9,12 +9,12 @@ use super::calls::{Answer, Flight, Op};
 use super::durable::Safety;
 use super::machine::Clockwork;
 use super::model::Model;
-use super::mutants::Mutation;
 use super::swarm::{Action, Swarm};
 use super::{NOW, check};
 use crate::store::EventRef;
 use crate::store::core::Core;
-use crate::store::index::in_memory::Memory;
+use crate::store::drill::{self, Drill, Mutation};
+use crate::store::index::in_memory::{Copy, Memory};
 use crate::store::journal::simulated::Simulated;
 use crate::store::journal::simulated::dice::Dice;
 use crate::store::writer::Writer;
@@ -76,7 +76,7 @@ pub(super) struct Life {
     pub(super) index_fails: bool,
     /// It did when the last batch was written.
     pub(super) index_failed: bool,
-    pub(super) index_copies: Vec<crate::store::index::in_memory::Copy>,
+    pub(super) index_copies: Vec<Copy>,
     pub(super) clock_seen: Millis,
     /// The last stop was clean, and nobody has touched anything since.
     pub(super) was_clean: bool,
@@ -91,8 +91,8 @@ pub(super) struct Process {
     pub core: Arc<Core>,
     pub writer: Writer,
     pub flight: Arc<Mutex<Flight>>,
-    /// Refusals of the disk before it began.
-    pub refused_before: u64,
+    /// Failures of the disk before it began.
+    pub broke_before: u64,
     pub failed: bool,
     pub closed: bool,
 }
@@ -106,6 +106,7 @@ impl Process {
 /// Lives through a seed. A panic of the store is a failure like others.
 pub(super) fn live(seed: u64, mutation: Option<Mutation>) -> Past {
     let mut life = Life::new(seed, mutation);
+    drill::begin(Drill { bound: life.swarm.bound, mutation });
     let lived = catch_unwind(AssertUnwindSafe(|| life.whole()));
     let failure = match lived {
         Ok(result) => result.err(),
@@ -116,6 +117,7 @@ pub(super) fn live(seed: u64, mutation: Option<Mutation>) -> Past {
         }
     };
     life.disk.tell_before(None);
+    drill::begin(Drill::default());
     Past { trace: life.trace, image: life.disk.image(), failure, figures: life.figures }
 }
 

@@ -5,17 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::life::{Life, live};
+use crate::store::drill::Mutation;
 use crate::store::journal::disk::{Disk, File};
 
-/// What a store can leave out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mutation {
-    SyncLeftOut,
-    DirSyncLeftOut,
-    SecondSyncTrusted,
-}
-
-const ALL: [Mutation; 3] = [Mutation::SyncLeftOut, Mutation::DirSyncLeftOut, Mutation::SecondSyncTrusted];
+const ALL: [Mutation; 7] = [
+    Mutation::SyncLeftOut,
+    Mutation::AnswerBeforeSync,
+    Mutation::IndexAhead,
+    Mutation::DirSyncLeftOut,
+    Mutation::TailNotCopied,
+    Mutation::ClaimDroppedEarly,
+    Mutation::SecondSyncTrusted,
+];
 
 const SEEDS: u64 = 2000;
 

@@ -73,6 +73,8 @@ pub(super) struct Swarm {
     pub padding_max: u64,
     pub handlers: u64,
     pub shelf_keys: u64,
+    /// Of work that is done in parts.
+    pub bound: Option<usize>,
     /// Percent of the writer's steps in which something happens between write and sync.
     pub between: u64,
     /// Percent of the writer's steps in which the end comes, where it comes at all.
@@ -107,6 +109,7 @@ impl Swarm {
             padding_max: of(dice, &[1, 40, 600, 3000]),
             handlers: 1 + dice.below(3),
             shelf_keys: of(dice, &[1, 3, 8]),
+            bound: of(dice, &[None, Some(1), Some(2), Some(5), Some(20)]),
             between: of(dice, &[0, 20, 80]),
             dies: of(dice, &[0, 2, 8]),
             rough_starts: of(dice, &[0, 20, 60]),
