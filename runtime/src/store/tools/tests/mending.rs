@@ -134,11 +134,11 @@ fn attempts_in(
     (known, attempts)
 }
 
-/// Where what a start cuts begins.
+/// Where what a start cuts begins, or what is gone without a trace.
 fn torn_from(report: &Report) -> u64 {
     let base_of = |file: &str| report.segments.iter().find(|one| one.file == file).unwrap().base;
     let torn = report.torn.as_ref();
-    torn.map_or(u64::MAX, |torn| base_of(&torn.segment) + torn.byte - SEGMENT_HEADER as u64)
+    torn.map_or(report.end, |torn| base_of(&torn.segment) + torn.byte - SEGMENT_HEADER as u64)
 }
 
 /// Whether a position lies where the report says that nothing can be told from another.
