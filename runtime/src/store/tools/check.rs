@@ -242,10 +242,6 @@ fn damage(survey: &Survey) -> Vec<Damage> {
             let (lost, unreadable) = (Vec::new(), Vec::new());
             all.push(Damage { segment: segment.clone(), byte: 0, position: None, why, lost, unreadable });
         }
-        if part.file_bytes.is_none() && part.stretches.is_empty() {
-            let (why, lost, unreadable) = ("the segment is missing".to_owned(), Vec::new(), Vec::new());
-            all.push(Damage { segment: segment.clone(), byte: 0, position: None, why, lost, unreadable });
-        }
         let byte = |position: u64| SEGMENT_HEADER as u64 + position.saturating_sub(part.base);
         all.extend(part.stretches.iter().map(|stretch| Damage {
             segment: segment.clone(),

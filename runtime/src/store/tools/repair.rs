@@ -419,7 +419,9 @@ fn rewrites(survey: &Survey, links: &BTreeMap<u64, u64>) -> Result<Vec<Rewrite>,
             _ if part.batches > 0 => part.last_batch,
             _ => previous_batch,
         });
-        if part.is_damaged() || previous_batch != named {
+        // What is missing and covers nothing stays away.
+        let is_there = part.file_bytes.is_some();
+        if part.is_damaged() || (is_there && previous_batch != named) {
             rewrites.push(Rewrite { part: at, previous_batch, stretches });
         }
     }

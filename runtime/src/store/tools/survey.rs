@@ -62,8 +62,10 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// One that is missing is no damage where all that it covered lies in the one before it: what began there was
+    /// left by a start that died.
     pub(super) fn is_damaged(&self) -> bool {
-        self.header_damage.is_some() || !self.stretches.is_empty() || self.file_bytes.is_none()
+        self.header_damage.is_some() || !self.stretches.is_empty()
     }
 }
 
@@ -169,7 +171,6 @@ pub(super) fn survey(dir: &Path, visit: Visit<'_>) -> Result<Survey, Error> {
         let (done, rest) = parts.split_at_mut(at);
         let (part, later) = rest.split_first_mut().expect("`at` is below the number of parts");
         let before = done.last().map_or((0, NO_POSITION), |part| (part.end, part.last_batch));
-        let base_of = |part: &Part| part.segment.as_ref().map(|segment| segment.header.base);
         let bound = match later.first().map(base_of) {
             None => Bound::Journal,
             Some(Some(next)) => Bound::Next(next),
@@ -659,6 +660,17 @@ impl<'a> Window<'a> {
     }
 }
 
+fn base_of(part: &Part) -> Option<u64> {
+    part.segment.as_ref().map(|segment| segment.header.base)
+}
+
+/// Whether a segment has everything before `end`.
+fn reaches(segment: &Segment, end: u64) -> bool {
+    let mut last = segment.header.base;
+    let read = whole_batches(segment, last, end, &mut |header, _| last = header.end());
+    read.is_ok() && last == end
+}
+
 /// A journal that is whole, for reading: only headers and the last segment are looked at, as a start does.
 ///
 /// # Errors
@@ -668,11 +680,15 @@ pub(super) fn open_whole(dir: &Path) -> Result<Segments, Error> {
     let damaged = |part: &Part, offset, why: &str| {
         Err(Error::Damaged { segment: part.path.clone(), offset, why: why.to_owned() })
     };
-    for part in &parts {
-        match (&part.header_damage, part.file_bytes) {
-            (Some(why), _) => return damaged(part, 0, why),
-            (None, None) => return damaged(part, 0, "the segment is missing"),
-            _ => {}
+    if let Some((part, why)) = parts.iter().find_map(|part| Some((part, part.header_damage.as_ref()?))) {
+        return damaged(part, 0, why);
+    }
+    for pair in parts.windows(2).filter(|pair| pair[1].file_bytes.is_none()) {
+        let next = parts.iter().filter(|part| part.number > pair[1].number).find_map(base_of);
+        // Of several that are missing the first one tells.
+        let before = pair[0].segment.as_ref();
+        if before.zip(next).is_some_and(|(before, next)| !reaches(before, next)) {
+            return damaged(&pair[1], 0, "the segment is missing");
         }
     }
     let list: Vec<_> = parts.iter().filter_map(|part| part.segment.clone()).collect();

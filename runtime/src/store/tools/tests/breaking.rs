@@ -341,3 +341,32 @@ async fn links_that_are_not_remembered_are_looked_up() {
     let few = crate::store::tools::check::examine_remembering(home.path(), 3).unwrap().report;
     assert!(all.inconsistent.is_empty() && few.inconsistent.is_empty(), "{:?}", all.inconsistent);
 }
+
+#[tokio::test]
+async fn a_segment_whose_records_all_lie_in_the_one_before_it_is_not_missed() {
+    use crate::store::journal::{self, Opening};
+    let home = past(9, 60, false).await;
+    // Two starts that went no further: each copies what no batch names durable.
+    for _ in 0..2 {
+        let opening = Opening {
+            disk: Arc::new(Real),
+            machine: Arc::new(crate::store::machine::System::default()),
+            dir: home.path().join(JOURNAL),
+            segment_bytes: 1 << 20,
+            kind_max: crate::store::codec::KIND_MAX,
+            now: Millis::now(),
+        };
+        journal::open(opening).unwrap();
+    }
+    let whole = records(home.path());
+    let files = segment_files(home.path());
+    fs::remove_file(&files[files.len() - 2]).unwrap();
+    let report = check(home.path()).unwrap();
+    assert!(!report.is_damaged && report.segments.iter().any(|one| one.bytes.is_none()), "{report:?}");
+    assert!(!Plan::make(home.path()).unwrap().is_needed());
+    assert_eq!(records(home.path()), whole);
+    let snapshot = Snapshot::open(home.path()).unwrap();
+    assert!(snapshot.export(&ExportFilter::default(), &mut |_| true).unwrap() > 0);
+    drop(snapshot);
+    answers(home.path()).await.0.close().await.unwrap();
+}
