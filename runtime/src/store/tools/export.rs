@@ -271,8 +271,8 @@ impl Walk<'_> {
                 heads.insert(id, head);
             }
         }
-        for (event, ordinal) in accept.events.iter().zip(0..=u16::MAX).rev() {
-            let event_ref = EventRef { position, ordinal };
+        for (ordinal, event) in accept.events.iter().enumerate().rev() {
+            let event_ref = EventRef { position, ordinal: u16::try_from(ordinal).unwrap_or(u16::MAX) };
             let redeliveries = self.redeliveries.remove(&event_ref).unwrap_or(0);
             if is_wanted && self.is_wanted && self.is_wanted_event(event) {
                 let text = self.event(event_ref, accept, event, (redeliveries, &heads))?;
