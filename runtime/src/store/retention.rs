@@ -435,6 +435,8 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         core.index.flush()?;
         let cannot = |source| Error::Io { what: "cannot delete", path: segment.path.clone(), source };
         let bytes = segment.file.length().map_err(cannot)?;
+        // One whose sync failed is gone for good before the next: else this could go, and that one come back.
+        core.disk.sync_dir(&core.journal_dir).map_err(cannot)?;
         core.segments.remove_oldest();
         core.disk.remove(&segment.path).map_err(cannot)?;
         core.disk.sync_dir(&core.journal_dir).map_err(cannot)?;
