@@ -295,7 +295,9 @@ impl Life {
     /// An error is right where something was made to break in this process.
     pub(super) fn excuse(&mut self, what: &str) -> Result<(), String> {
         let broken = self.disk.broke();
-        let broke = self.index_fails || self.disk.is_dead() || self.process().broke_before < broken;
+        let process = self.process();
+        let broke = process.failed || process.broke_before < broken;
+        let broke = broke || self.index_fails || self.disk.is_dead();
         if broke { Ok(()) } else { Err(format!("{what}, and nothing was broken")) }
     }
 }
