@@ -103,7 +103,6 @@ impl Life {
             all.push(Request { source, received_at, clock, window, events: vec![want] });
         }
         let accepted_before = self.figures.accepted;
-        self.swarm.between = 0;
         for request in all {
             self.ask(Op::Accept(request));
         }
@@ -196,7 +195,9 @@ impl Life {
         }
         let (now, clock) = self.clock();
         let age_max = self.swarm.options.open_age_max;
-        let old = self.rows_where(|row| row.is_live() && row.aged_from.plus(age_max) < clock);
+        let old = self.model.rows.iter();
+        let old = old.filter(|(_, row)| row.is_live() && row.aged_from.plus(age_max) < clock);
+        let old = old.map(|(id, row)| (id.clone(), row.clone())).collect();
         self.ask(Op::Retain { now, clock, old });
     }
 

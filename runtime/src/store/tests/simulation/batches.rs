@@ -325,6 +325,7 @@ fn is_of(op: &Op, record: &Record) -> bool {
             settled.delivery == settle.delivery
                 && settled.attempt == settle.attempt
                 && settled.verdict == settle.verdict
+                && settled.writes.iter().map(|(key, _)| key).eq(settle.shelf.writes.keys())
         }
         (Op::Park { id, .. }, Record::Hold(hold)) => hold.delivery == *id && hold.status == Status::Parked,
         (Op::Rule { id, ruling, .. }, Record::Ruling(ruled)) => {

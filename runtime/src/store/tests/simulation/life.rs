@@ -292,7 +292,8 @@ impl Life {
 
     /// Whatever is under way is brought to its end.
     pub(super) fn drain(&mut self) -> Result<(), String> {
-        for _ in 0..500 {
+        self.swarm.between = 0;
+        for _ in 0..10_000 {
             self.settle_down()?;
             let process = self.process();
             let is_idle = process.core.queue.waiting() == 0;
