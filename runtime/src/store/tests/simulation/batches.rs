@@ -60,7 +60,7 @@ impl Life {
         let (end, failed, had_failed) =
             (process.core.segments.end(), process.core.health.failed().is_some(), process.failed);
         process.failed = failed;
-        self.was_full |= self.stops && self.disk.refused() > refused;
+        self.was_full |= self.disk.refused() > refused;
         if self.disk.is_dead() || (failed && !had_failed && end == at) {
             self.note("it is not known what was written");
             self.figures.failed += 1;
@@ -88,7 +88,6 @@ impl Life {
         }
         if self.disk.refused() > refused {
             self.note("there was no room");
-            self.was_full = true;
             self.figures.full += 1;
             taken.iter().for_each(|number| drop(self.expected.insert(*number, Answer::Full)));
             return Ok(());
