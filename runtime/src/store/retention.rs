@@ -435,8 +435,11 @@ async fn delete(core: &Arc<Core>, segment: &Arc<Segment>, next: &Arc<Segment>) -
         core.index.flush()?;
         let cannot = |source| Error::Io { what: "cannot delete", path: segment.path.clone(), source };
         let bytes = segment.file.length().map_err(cannot)?;
-        core.segments.remove_oldest();
+        // One whose sync failed is gone for good before the next: else this could go, and that one come back. And one
+        // that cannot be removed stays the oldest.
+        core.disk.sync_dir(&core.journal_dir).map_err(cannot)?;
         core.disk.remove(&segment.path).map_err(cannot)?;
+        core.segments.remove_oldest();
         core.disk.sync_dir(&core.journal_dir).map_err(cannot)?;
         Ok(bytes)
     })

@@ -54,9 +54,7 @@ pub fn open(opening: Opening) -> Result<(Appender, Found), Error> {
 /// The very first segment.
 fn begin(opening: Opening) -> Result<Appender, Error> {
     let header = new_header(&opening, 1, 0, NO_POSITION);
-    let segment = create_segment(&*opening.disk, &opening.dir, header, opening.segment_bytes, &[]).map_err(
-        |source| Error::Io { what: "cannot create a segment in", path: opening.dir.clone(), source },
-    )?;
+    let segment = create(&opening, header, &[])?;
     let segments = Arc::new(Segments::new(vec![segment.clone()], 0, NO_POSITION));
     Ok(Appender::new(opening, segments, segment, 0, NO_POSITION))
 }
@@ -77,21 +75,14 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
     }
     let base = last.header.base;
     if tail.end == base && tail.torn_bytes == 0 {
-        // It was created and synced, and never written to: there is nothing in it to distrust.
-        let segments = Arc::new(Segments::new(list, base, last.header.previous_batch));
-        let last_record = last_record(&segments, last.header.previous_batch)?;
-        let appender = Appender::new(opening, segments, last.clone(), base, last.header.previous_batch);
-        return Ok((appender, Found { last_record, ..Found::default() }));
+        return made_again(opening, list, last);
     }
     // Blocks that were reserved for appending; the bytes themselves are left as they are.
     let _ = last.file.length().and_then(|len| last.file.trim(len));
     let previous = tail.before_loose.unwrap_or(last.header.previous_batch);
     let header = new_header(&opening, last.header.sequence + 1, tail.durable, previous);
     let copies = copies(&tail.loose, header.salt);
-    let segment =
-        create_segment(&*opening.disk, &opening.dir, header, opening.segment_bytes, &copies).map_err(
-            |source| Error::Io { what: "cannot create a segment in", path: opening.dir.clone(), source },
-        )?;
+    let segment = create(&opening, header, &copies)?;
     let last_batch = tail.loose.last().map_or(previous, |(header, _)| header.position);
     let segments = Arc::new(Segments::new(list, tail.end, last_batch));
     segments.push(segment.clone());
@@ -101,6 +92,29 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
         last_record: last_record(&segments, last_batch)?,
     };
     Ok((Appender::new(opening, segments, segment, tail.end, last_batch), found))
+}
+
+/// A segment without a record. Whoever made it may have died before its name was on disk, or after a sync that
+/// failed, behind which another proves nothing: a new file takes its place and its name.
+fn made_again(
+    opening: Opening,
+    mut list: Vec<Arc<Segment>>,
+    empty: &Segment,
+) -> Result<(Appender, Found), Error> {
+    let (base, previous) = (empty.header.base, empty.header.previous_batch);
+    let header = new_header(&opening, empty.header.sequence, base, previous);
+    let segment = create(&opening, header, &[])?;
+    list.pop();
+    list.push(segment.clone());
+    let segments = Arc::new(Segments::new(list, base, previous));
+    let last_record = last_record(&segments, previous)?;
+    let appender = Appender::new(opening, segments, segment, base, previous);
+    Ok((appender, Found { last_record, ..Found::default() }))
+}
+
+fn create(opening: &Opening, header: SegmentHeader, batches: &[Vec<u8>]) -> Result<Arc<Segment>, Error> {
+    create_segment(&*opening.disk, &opening.dir, header, opening.segment_bytes, batches)
+        .map_err(|source| Error::Io { what: "cannot create a segment in", path: opening.dir.clone(), source })
 }
 
 fn new_header(opening: &Opening, sequence: u64, base: u64, previous_batch: u64) -> SegmentHeader {

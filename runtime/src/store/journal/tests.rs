@@ -313,14 +313,23 @@ fn a_full_disk_leaves_the_journal_usable_and_a_failed_sync_does_not() {
 }
 
 #[test]
-fn an_empty_last_segment_is_named_on_disk_before_it_is_used() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(reopen(dir.path()).unwrap());
-    // Nothing was written to it; whoever made it may have died before the directory was synced.
-    let disk = Held::default();
-    let (journal, _) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
-    assert_eq!(disk.take_calls(), [Call::SyncDir]);
-    assert_eq!(journal.segments().list().len(), 1);
+fn an_empty_last_segment_is_made_again_whatever_became_of_its_name() {
+    use super::simulated::{Ask, Simulated};
+    use rustix::io::Errno;
+    for seed in 0..50 {
+        let disk = Simulated::new(seed);
+        let start = || open(opening(Path::new("/journal"), Arc::new(disk.clone())));
+        // A start names its segment, cannot sync the name, and dies before it takes it back.
+        disk.fail(Ask::SyncDir, 0, Errno::IO);
+        disk.fail(Ask::Remove, 0, Errno::IO);
+        assert!(start().is_err());
+        disk.end_process();
+        let (mut journal, _) = start().unwrap();
+        assert_eq!(journal.segments().list().len(), 1);
+        append(&mut journal, &[b"one"], true);
+        disk.lose_power();
+        assert_eq!(payloads(start().unwrap().0.segments()), [b"one"], "seed {seed}");
+    }
 }
 
 #[test]

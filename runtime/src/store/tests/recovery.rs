@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 
 use super::*;
+use crate::store::journal::simulated::dice::Dice;
 
 /// Everything that the store answers about a small past, as text.
 async fn answers(ledger: &Ledger) -> String {
@@ -285,4 +286,70 @@ async fn every_directory_that_is_made_is_synced_into_its_parent() {
     // `two`, `levels` and `journal`, and the parent that was there; all before the first segment.
     let synced = calls.iter().take_while(|call| **call == Call::SyncDir).count();
     assert_eq!(synced, 3, "{calls:?}");
+}
+
+/// Does something to one of the files below a folder. Returns what, in words.
+fn damage(folder: &Path, dice: &mut Dice) -> String {
+    let mut files = files_of(folder);
+    files.sort();
+    let Some(path) = dice.pick(&files) else { return "nothing is left".to_owned() };
+    let len = fs::metadata(path).unwrap().len();
+    let open = || fs::OpenOptions::new().write(true).open(path).unwrap();
+    let what = match dice.below(4) {
+        0 if len > 0 => {
+            let bytes = 1 + dice.below(20);
+            for _ in 0..bytes {
+                open().write_all_at(&[u8::try_from(dice.below(256)).unwrap()], dice.below(len)).unwrap();
+            }
+            format!("{bytes} bytes are others")
+        }
+        1 if len > 0 => {
+            let left = dice.below(len);
+            open().set_len(left).unwrap();
+            format!("{left} of {len} bytes are left")
+        }
+        2 => {
+            fs::remove_file(path).unwrap();
+            "it is gone".to_owned()
+        }
+        _ => {
+            let more = usize::try_from(dice.below(5000)).unwrap();
+            open().write_all_at(&vec![0x5a; more], len).unwrap();
+            format!("it has {more} bytes more")
+        }
+    };
+    format!("{}: {what}", path.strip_prefix(folder).unwrap().display())
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_the_files_of_the_index_the_answers_are_the_same() {
+    let first = tempfile::tempdir().unwrap();
+    for from in [0, 6, 12, 18] {
+        let ledger = open(first.path());
+        live_a_little(&ledger, from).await;
+        ledger.close().await.unwrap();
+    }
+    let ledger = open(first.path());
+    let before = answers(&ledger).await;
+    ledger.close().await.unwrap();
+    drop(ledger);
+
+    for seed in 0..60 {
+        let mut dice = Dice::new(seed);
+        let dir = tempfile::tempdir().unwrap();
+        copy(first.path(), dir.path());
+        if dice.percent(50) {
+            // Then the index is believed for the boot's sake, and not for the stop's.
+            drop(open(dir.path()));
+        }
+        let done: Vec<String> =
+            (0..=dice.below(3)).map(|_| damage(&dir.path().join("index"), &mut dice)).collect();
+        let (ledger, recovery) = open_at(dir.path(), NOW);
+        println!("seed {seed}: {done:?}: {:?}", recovery.index_rebuilt);
+        same(&answers(&ledger).await, &before);
+        for n in 0..24 {
+            let again = ledger.accept(for_crm(&format!("evt_{n}"))).await.unwrap();
+            assert!(again.events()[0].duplicate, "seed {seed}: evt_{n} is new again");
+        }
+    }
 }

@@ -346,14 +346,7 @@ impl Entry {
     }
 
     fn sync(&mut self) {
-        // Nothing where a failed sync came between: nothing has changed since.
-        self.durable = self.since.pop().unwrap_or(self.durable);
-        self.since.clear();
-    }
-
-    /// Whatever it is now, the next sync has nothing to do.
-    fn fail_sync(&mut self, dice: &mut Dice) {
-        self.durable = self.any(Fate::Mixed, dice);
+        self.durable = self.seen;
         self.since.clear();
     }
 
@@ -430,18 +423,16 @@ impl Disk for Simulated {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let (mut state, way) = self.enter(Ask::SyncDir, None)?;
-        let State { names, dice, .. } = &mut *state;
+        let names = &mut state.names;
         let here = names.iter_mut().filter(|(path, _)| path.parent() == Some(dir)).map(|(_, entry)| entry);
         match way {
             Way::Well => {
                 here.for_each(Entry::sync);
-                names.retain(|_, entry| entry.seen.is_some() || entry.durable.is_some());
+                names.retain(|_, entry| entry.seen.is_some());
                 Ok(())
             }
-            Way::Fails(errno) => {
-                here.for_each(|entry| entry.fail_sync(dice));
-                Err(error_of(errno))
-            }
+            // A directory is not lost as pages are: where its changes cannot be written, they stay to be written.
+            Way::Fails(errno) => Err(error_of(errno)),
             Way::Ends => Err(error_of(Errno::IO)),
         }
     }

@@ -103,7 +103,6 @@ impl Life {
             all.push(Request { source, received_at, clock, window, events: vec![want] });
         }
         let accepted_before = self.figures.accepted;
-        self.swarm.between = 0;
         for request in all {
             self.ask(Op::Accept(request));
         }
@@ -196,7 +195,9 @@ impl Life {
         }
         let (now, clock) = self.clock();
         let age_max = self.swarm.options.open_age_max;
-        let old = self.rows_where(|row| row.is_live() && row.aged_from.plus(age_max) < clock);
+        let old = self.model.rows.iter();
+        let old = old.filter(|(_, row)| row.is_live() && row.aged_from.plus(age_max) < clock);
+        let old = old.map(|(id, row)| (id.clone(), row.clone())).collect();
         self.ask(Op::Retain { now, clock, old });
     }
 
@@ -295,7 +296,9 @@ impl Life {
     /// An error is right where something was made to break in this process.
     pub(super) fn excuse(&mut self, what: &str) -> Result<(), String> {
         let broken = self.disk.broke();
-        let broke = self.index_fails || self.disk.is_dead() || self.process().broke_before < broken;
+        let process = self.process();
+        let broke = process.failed || process.broke_before < broken;
+        let broke = broke || self.index_fails || self.disk.is_dead();
         if broke { Ok(()) } else { Err(format!("{what}, and nothing was broken")) }
     }
 }

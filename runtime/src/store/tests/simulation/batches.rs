@@ -15,6 +15,7 @@ use crate::store::codec::{AcceptRecord, CopyRecord, Mark, Record};
 use crate::store::journal::RawRecord;
 use crate::store::journal::simulated::Ask;
 use crate::store::{EventRef, Status, deliveries};
+use crate::words::event::DeliveryId;
 use crate::words::time::Millis;
 
 type Records = Peekable<IntoIter<(u64, Record)>>;
@@ -59,6 +60,7 @@ impl Life {
         let (end, failed, had_failed) =
             (process.core.segments.end(), process.core.health.failed().is_some(), process.failed);
         process.failed = failed;
+        self.was_full |= self.disk.refused() > refused;
         if self.disk.is_dead() || (failed && !had_failed && end == at) {
             self.note("it is not known what was written");
             self.figures.failed += 1;
@@ -75,13 +77,17 @@ impl Life {
             return self.commit(records, &taken, &ops, true);
         }
         if failed {
-            let answer = if self.index_failed { Answer::Any } else { Answer::Failed };
+            let answer = if self.index_failed || self.stops { Answer::Any } else { Answer::Failed };
             taken.iter().for_each(|number| drop(self.expected.insert(*number, answer.clone())));
+            return Ok(());
+        }
+        if self.stops {
+            // What became of the batch, and what of the stop behind it, cannot be told apart from here.
+            taken.iter().for_each(|number| drop(self.expected.insert(*number, Answer::Any)));
             return Ok(());
         }
         if self.disk.refused() > refused {
             self.note("there was no room");
-            self.was_full = true;
             self.figures.full += 1;
             taken.iter().for_each(|number| drop(self.expected.insert(*number, Answer::Full)));
             return Ok(());
@@ -264,7 +270,10 @@ impl Life {
                     if hold.status != Status::Parked && retains == (hold.status == Status::Dead) =>
                 {
                     let (id, status) = (hold.delivery.clone(), hold.status);
-                    self.may_hold(op, &id, status)?;
+                    // Or it comes from the next.
+                    if !self.may_hold(op, &id, status) {
+                        return Ok(());
+                    }
                     self.model.held(&id, status);
                     let (held, resumed) = self.held.entry(number).or_default();
                     *held += u64::from(status == Status::Held);
@@ -286,12 +295,11 @@ impl Life {
         Ok(())
     }
 
-    fn may_hold(&mut self, op: &Op, id: &crate::words::event::DeliveryId, to: Status) -> Result<(), String> {
-        let Some(row) = self.model.rows.get(id) else { return Err(format!("{id} is not there to be held")) };
-        let is_right = match (op, to) {
-            (Op::Retain { clock, .. }, Status::Dead) => {
-                row.is_live() && row.aged_from.plus(self.swarm.options.open_age_max) < *clock
-            }
+    fn may_hold(&self, op: &Op, id: &DeliveryId, to: Status) -> bool {
+        let Some(row) = self.model.rows.get(id) else { return false };
+        let age_max = self.swarm.options.open_age_max;
+        match (op, to) {
+            (Op::Retain { clock, .. }, Status::Dead) => row.is_live() && row.aged_from.plus(age_max) < *clock,
             (Op::Hold { wanted, .. }, Status::Held) => {
                 row.status == Status::Open && !wanted.contains(&id.subscription)
             }
@@ -299,8 +307,7 @@ impl Life {
                 row.status == Status::Held && wanted.contains(&id.subscription)
             }
             _ => false,
-        };
-        if is_right { Ok(()) } else { Err(format!("{op} made {id}, which was {}, {to}", row.status)) }
+        }
     }
 }
 
@@ -317,6 +324,7 @@ fn is_of(op: &Op, record: &Record) -> bool {
             settled.delivery == settle.delivery
                 && settled.attempt == settle.attempt
                 && settled.verdict == settle.verdict
+                && settled.writes.iter().map(|(key, _)| key).eq(settle.shelf.writes.keys())
         }
         (Op::Park { id, .. }, Record::Hold(hold)) => hold.delivery == *id && hold.status == Status::Parked,
         (Op::Rule { id, ruling, .. }, Record::Ruling(ruled)) => {

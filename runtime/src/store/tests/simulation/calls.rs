@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::durable::{Safety, batch_at, has_event};
+use super::model::Row;
 use crate::store::codec::Begun;
 use crate::store::core::Core;
 use crate::store::journal::simulated::Simulated;
@@ -124,7 +125,7 @@ pub(super) enum Op {
     Retain {
         now: Millis,
         clock: Millis,
-        old: Vec<DeliveryId>,
+        old: Vec<(DeliveryId, Row)>,
     },
 }
 

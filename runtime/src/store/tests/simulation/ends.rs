@@ -41,7 +41,10 @@ impl Life {
         let process = self.process();
         process.core.health.close();
         process.closed = process.core.queue.close(Job::Close(reply));
-        self.write_batch()?;
+        self.stops = true;
+        let written = self.write_batch();
+        self.stops = false;
+        written?;
         if self.disk.is_dead() {
             self.note("the end comes in it");
             let machine = !self.swarm.promises_less() && self.dice.percent(60);
@@ -62,7 +65,7 @@ impl Life {
         Ok(())
     }
 
-    fn die(&mut self, machine: bool) {
+    pub(super) fn die(&mut self, machine: bool) {
         self.die_with(machine, false);
     }
 
@@ -138,7 +141,7 @@ impl Life {
         Err("the store does not start, although nothing was in its way the last time".into())
     }
 
-    fn open(&mut self) -> Result<Process, Error> {
+    pub(super) fn open(&mut self) -> Result<Process, Error> {
         let ground = Ground {
             disk: self.disk_of_store(),
             machine: Arc::new(self.machine.clone()),

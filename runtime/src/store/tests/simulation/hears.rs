@@ -2,7 +2,6 @@
 
 use super::calls::{Answer, Op, Request, Said};
 use super::life::Life;
-use super::model::Row;
 use crate::store::{Accepted, Receipt, Refused};
 
 impl Life {
@@ -25,11 +24,10 @@ impl Life {
                         return Err(format!("{counts:?} were held and resumed, and it is said {expected:?}"));
                     }
                 }
-                (Said::Retained(Ok(_)), Op::Retain { clock, old, .. }) => {
-                    let age_max = self.swarm.options.open_age_max;
-                    let is_old = |row: &Row| row.is_live() && row.aged_from.plus(age_max) < *clock;
-                    let left = old.iter().find(|id| self.model.rows.get(id).is_some_and(is_old));
-                    if let Some(id) = left {
+                (Said::Retained(Ok(_)), Op::Retain { old, .. }) => {
+                    // One that changed meanwhile may have been passed over, until the next time.
+                    let left = old.iter().find(|(id, row)| self.model.rows.get(id) == Some(row));
+                    if let Some((id, _)) = left {
                         return Err(format!("{id} is too old, and a retention left it as it was"));
                     }
                 }

@@ -76,6 +76,8 @@ pub(super) struct Life {
     pub(super) index_fails: bool,
     /// It did when the last batch was written.
     pub(super) index_failed: bool,
+    /// The batch that is written ends with a stop.
+    pub(super) stops: bool,
     pub(super) index_copies: Vec<Copy>,
     pub(super) clock_seen: Millis,
     /// The last stop was clean, and nobody has touched anything since.
@@ -147,6 +149,7 @@ impl Life {
             was_tight: false,
             index_fails: false,
             index_failed: false,
+            stops: false,
             index_copies: Vec::new(),
             clock_seen: Millis(0),
             was_clean: false,
@@ -190,7 +193,8 @@ impl Life {
         self.index.remove();
         self.was_clean = false;
         self.start()?;
-        self.check(true)
+        self.check(true)?;
+        self.damage()
     }
 
     // === small words ===
@@ -288,7 +292,8 @@ impl Life {
 
     /// Whatever is under way is brought to its end.
     pub(super) fn drain(&mut self) -> Result<(), String> {
-        for _ in 0..500 {
+        self.swarm.between = 0;
+        for _ in 0..10_000 {
             self.settle_down()?;
             let process = self.process();
             let is_idle = process.core.queue.waiting() == 0;

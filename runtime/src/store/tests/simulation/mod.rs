@@ -7,7 +7,7 @@
 //! - `LONGSHORE_SEEDS=n`: so many; `LONGSHORE_FROM=n`: from this one on
 //!
 //! `swarm` draws a day, `life` lives it: `asks` what is asked, `batches` what the writer and the indexer do, `hears`
-//! what is answered, `ends` how it stops and starts, `check` what must be true. `mutants` breaks the promise on
+//! what is answered, `ends` how it stops and starts, `check` what must be true, `damage` what may be told instead. `mutants` breaks the promise on
 //! purpose.
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ mod asks;
 mod batches;
 mod calls;
 mod check;
+mod damage;
 mod durable;
 mod ends;
 mod hears;
@@ -33,6 +34,8 @@ mod swarm;
 
 const SEEDS: u64 = 2000;
 const THREADS: usize = 2;
+/// Somebody waits for the half million.
+const TOLD_EVERY: u64 = 25_000;
 /// Seeds that fail, until enough is known.
 const FAILURES_MAX: usize = 10;
 
@@ -53,6 +56,9 @@ fn the_store_keeps_its_promise_through_every_seed() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= from + seeds {
                 return;
+            }
+            if seed > from && (seed - from).is_multiple_of(TOLD_EVERY) {
+                println!("{} of {seeds} seeds", seed - from);
             }
             let past = live(seed, None);
             figures.lock().unwrap().add(&past.figures);
