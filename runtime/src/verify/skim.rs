@@ -232,15 +232,24 @@ impl<'b> Skim<'b> {
     }
 }
 
-/// How many bytes of a text come before the first that is a quote, a backslash or a control character.
+/// How many bytes of a text come before the first that is a quote, a backslash or a control character. Eight at a
+/// time: the lowest byte that is marked is one, whatever a borrow made of those above it.
 fn plain_bytes(text: &[u8]) -> usize {
-    // Sixteen at a time while all are plain: compiled to a few vector instructions, so that a long text is cheap.
-    let (blocks, _) = text.as_chunks::<16>();
-    let is_special = |byte: &u8| (*byte < b' ') | (*byte == b'"') | (*byte == b'\\');
-    let is_plain = |block: &&[u8; 16]| !block.iter().fold(false, |any, byte| any | is_special(byte));
-    let from = 16 * blocks.iter().take_while(is_plain).count();
-    let rest = &text[from..];
-    from + rest.iter().position(is_special).unwrap_or(rest.len())
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let (words, _) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let is = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        let marked = (below(word, b' ') | is(b'"') | is(b'\\')) & HIGH;
+        if marked != 0 {
+            return at * 8 + marked.trailing_zeros() as usize / 8;
+        }
+    }
+    let from = words.len() * 8;
+    let is_plain = |byte: &&u8| !matches!(**byte, ..b' ' | b'"' | b'\\');
+    from + text[from..].iter().take_while(is_plain).count()
 }
 
 /// The brackets that are open, the innermost in the lowest bit. Deeper than it has bits is for `json`.
