@@ -21,7 +21,9 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub(crate) fn find() -> Result<Workspace> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+        // `cargo run` says where this is now; what was compiled in may be a clone that shared the target directory.
+        let own = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&own).parent().expect("xtask lies in the workspace");
         let mut metadata = cargo(root);
         metadata.args(["metadata", "--no-deps", "--format-version", "1"]);
         let output = metadata.output().or_trouble("cargo cannot be started")?;
