@@ -1,12 +1,13 @@
 //! Writer: one thread, many records, one sync, then the answers.
 //!
-//! It takes whatever waits for it, so that batches grow with the load and nobody waits for company. What a record
+//! It takes whatever waits for it, so that batches grow with the load, and nobody who comes alone waits for company. What a record
 //! changes is judged here, one after the other; nothing is visible, and nothing is answered, before it is durable.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -19,7 +20,7 @@ use super::journal::{AppendError, Appender, BatchBuilder, BatchHeader, Draft};
 use super::stage::{Hot, Stage, apply, apply_accept, events_at};
 use super::view::{Changes, Reached};
 use super::{Durability, Error, Refused};
-use crate::words::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, WRITER_QUEUE_MAX};
+use crate::words::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SYNC_SPACING, WRITER_QUEUE_MAX};
 
 /// Something to be written.
 pub(super) enum Job {
@@ -323,6 +324,28 @@ impl Waiting {
 
 // === the thread ===
 
+/// Where senders come together, batches begin `SYNC_SPACING` apart: a disk that syncs faster would be asked for a sync
+/// for every two or three of them, and each costs more than it carries. Whoever comes alone never waits.
+#[derive(Default)]
+struct Pace {
+    /// When the last batch began that was for more than one.
+    last: Option<Instant>,
+}
+
+impl Pace {
+    fn batch(&mut self, jobs: usize) {
+        self.last = (jobs > 1).then(Instant::now);
+    }
+
+    fn keep(&self) {
+        std::thread::sleep(self.wait(Instant::now()));
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        self.last.map_or(Duration::ZERO, |last| SYNC_SPACING.saturating_sub(now.duration_since(last)))
+    }
+}
+
 pub(super) struct Writer {
     core: Arc<Core>,
     appender: Appender,
@@ -338,7 +361,11 @@ impl Writer {
     pub(super) fn run(mut self) {
         let core = self.core.clone();
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(jobs) = self.core.queue.take() {
+            let mut pace = Pace::default();
+            loop {
+                pace.keep();
+                let Some(jobs) = self.core.queue.take() else { break };
+                pace.batch(jobs.len());
                 self.batch(jobs);
             }
         }));
@@ -505,4 +532,22 @@ fn stage_jobs(
 
 pub(super) fn reached(header: &BatchHeader) -> Reached {
     Reached { end: header.end(), batch: header.position, written_at: header.written_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_several_keep_their_distance_and_one_alone_does_not_wait() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.wait(Instant::now()), Duration::ZERO);
+        pace.batch(2);
+        let began = pace.last.unwrap();
+        assert_eq!(pace.wait(began), SYNC_SPACING);
+        assert_eq!(pace.wait(began + SYNC_SPACING / 4), SYNC_SPACING * 3 / 4);
+        assert_eq!(pace.wait(began + SYNC_SPACING * 2), Duration::ZERO);
+        pace.batch(1);
+        assert_eq!(pace.wait(Instant::now()), Duration::ZERO);
+    }
 }

@@ -177,6 +177,9 @@ pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
+/// How far apart batches begin where more than one waits for each: a quarter of the syncs of an idle disk, and a third
+/// more events done a second for it (docs/performance.md).
+pub const SYNC_SPACING: Duration = Duration::from_micros(400);
 /// Records waiting for the writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;
 /// One record of the journal: a body at its cap, its headers, and room.

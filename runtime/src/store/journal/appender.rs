@@ -8,7 +8,12 @@ use super::disk::{Disk, File};
 use super::format::{BatchBuilder, BatchHeader, SEGMENT_HEADER, SegmentHeader};
 use super::recovery::{Opening, SUFFIX, SUFFIX_NEW};
 use super::segments::{Segment, Segments};
+use crate::store::drill;
 use crate::store::machine::Machine;
+
+/// How far ahead of the records a segment is filled with zeros. A sync behind a write over bytes that the file has
+/// is one write of the disk; where the file grew, the file system's own journal is written too.
+const ZEROED_AHEAD_BYTES: u64 = 256 * 1024;
 
 pub struct Appender {
     disk: Arc<dyn Disk>,
@@ -24,6 +29,10 @@ pub struct Appender {
     durable: u64,
     /// Microseconds since the epoch; 0: not known.
     durable_at: u64,
+    /// As far as the current file has bytes, from its beginning.
+    filled: u64,
+    /// Whether there are blocks for the rest of it.
+    is_reserved: bool,
     buffer: Vec<u8>,
 }
 
@@ -62,11 +71,13 @@ impl Appender {
     pub(super) fn new(
         opening: Opening,
         segments: Arc<Segments>,
-        current: Arc<Segment>,
+        current: Made,
         end: u64,
         last_batch: u64,
     ) -> Appender {
         let Opening { disk, machine, dir, segment_bytes, kind_max, .. } = opening;
+        let Made { segment: current, is_reserved } = current;
+        let filled = current.offset(end);
         let buffer = Vec::new();
         Appender {
             disk,
@@ -80,6 +91,8 @@ impl Appender {
             last_batch,
             durable: end,
             durable_at: 0,
+            filled,
+            is_reserved,
             buffer,
         }
     }
@@ -128,12 +141,33 @@ impl Appender {
             records_crc: 0,
         });
         assert_eq!(header.position, self.end, "a batch is written where it was begun");
-        let written = self.current.file.write_at(&bytes, self.current.offset(self.end));
+        let offset = self.current.offset(self.end);
+        let written = self.current.file.write_at(&bytes, offset);
+        let behind = offset + bytes.len() as u64;
         self.buffer = bytes;
         written.map_err(AppendError::of_write)?;
+        self.fill_ahead(behind);
         self.end = header.end();
         self.last_batch = header.position;
         Ok(header)
+    }
+
+    /// Keeps the next batches from making the file longer. The sync of this batch carries the zeros.
+    fn fill_ahead(&mut self, behind: u64) {
+        if behind <= self.filled || !self.is_reserved {
+            return;
+        }
+        let step = drill::bound(ZEROED_AHEAD_BYTES as usize) as u64;
+        let to = behind.next_multiple_of(step).min(SEGMENT_HEADER as u64 + self.segment_bytes);
+        self.filled = behind;
+        if to > behind {
+            let zeros = vec![0; (to - behind) as usize];
+            match self.current.file.write_at(&zeros, behind) {
+                Ok(()) => self.filled = to,
+                // A wish: batches make the file longer themselves.
+                Err(error) => tracing::debug!(%error, "a segment is not filled ahead"),
+            }
+        }
     }
 
     /// Makes everything written durable. After an error nothing may be appended any more.
@@ -149,7 +183,7 @@ impl Appender {
         self.segments.publish(self.end, self.last_batch);
     }
 
-    /// Gives back the blocks that were reserved for appending.
+    /// Gives back what was reserved for appending: the zeros ahead, and blocks.
     pub fn trim(&self) {
         // They are given back at the next start, where this fails.
         let _ = self.current.file.trim(self.current.offset(self.end));
@@ -167,9 +201,12 @@ impl Appender {
             created_at: self.machine.now_us() / 1000,
             kind_max: self.kind_max,
         };
-        let segment = create_segment(&*self.disk, &self.dir, header, self.segment_bytes, &[])
+        let made = create_segment(&*self.disk, &self.dir, header, self.segment_bytes, &[])
             .map_err(AppendError::of_rotation)?;
+        let Made { segment, is_reserved } = made;
         self.trim();
+        self.filled = segment.offset(header.base);
+        self.is_reserved = is_reserved;
         self.segments.push(segment.clone());
         self.current = segment;
         Ok(())
@@ -178,14 +215,20 @@ impl Appender {
 
 /// A wish, not a need: on a nearly full disk there is no room for a whole segment, but still for what must be
 /// written. What was reserved before the disk was full is given back, or it would take that room.
-fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
-    match file.preallocate(bytes) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            tracing::debug!(%error, "a segment is written without reserved blocks");
-            file.trim(file.length()?)
-        }
+fn reserve(file: &dyn File, bytes: u64) -> io::Result<bool> {
+    if let Err(error) = file.preallocate(bytes) {
+        tracing::debug!(%error, "a segment is written without reserved blocks");
+        file.trim(file.length()?)?;
+        return Ok(false);
     }
+    Ok(true)
+}
+
+/// A segment to append to.
+pub(super) struct Made {
+    pub segment: Arc<Segment>,
+    /// Whether blocks are reserved for all of it.
+    pub is_reserved: bool,
 }
 
 /// Makes a segment under a passing name, with `batches` in it, syncs it, and only then gives it its name and
@@ -196,11 +239,11 @@ pub(super) fn create_segment(
     header: SegmentHeader,
     segment_bytes: u64,
     batches: &[Vec<u8>],
-) -> io::Result<Arc<Segment>> {
+) -> io::Result<Made> {
     let path = dir.join(format!("{:010}{SUFFIX}", header.sequence));
     let passing = dir.join(format!("{:010}{SUFFIX_NEW}", header.sequence));
     let made = fill_segment(disk, &passing, header, segment_bytes, batches);
-    let file = made.inspect_err(|_| drop(disk.remove(&passing)))?;
+    let (file, is_reserved) = made.inspect_err(|_| drop(disk.remove(&passing)))?;
     if let Err(error) = disk.rename(&passing, &path) {
         let _ = disk.remove(&passing);
         return Err(error);
@@ -210,7 +253,7 @@ pub(super) fn create_segment(
         let _ = disk.remove(&path);
         return Err(error);
     }
-    Ok(Arc::new(Segment { header, path, file }))
+    Ok(Made { segment: Arc::new(Segment { header, path, file }), is_reserved })
 }
 
 fn fill_segment(
@@ -219,9 +262,9 @@ fn fill_segment(
     header: SegmentHeader,
     segment_bytes: u64,
     batches: &[Vec<u8>],
-) -> io::Result<Arc<dyn File>> {
+) -> io::Result<(Arc<dyn File>, bool)> {
     let file = disk.create(passing)?;
-    reserve(&*file, SEGMENT_HEADER as u64 + segment_bytes)?;
+    let is_reserved = reserve(&*file, SEGMENT_HEADER as u64 + segment_bytes)?;
     file.write_at(&header.encode(), 0)?;
     let mut offset = SEGMENT_HEADER as u64;
     for batch in batches {
@@ -229,5 +272,5 @@ fn fill_segment(
         offset += batch.len() as u64;
     }
     file.sync()?;
-    Ok(file)
+    Ok((file, is_reserved))
 }

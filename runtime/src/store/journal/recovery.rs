@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::appender::{Appender, create_segment};
+use super::appender::{Appender, Made, create_segment};
 use super::disk::Disk;
 use super::format::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, NO_POSITION, RawRecord, SEGMENT_HEADER, SegmentHeader, resalt,
@@ -54,9 +54,9 @@ pub fn open(opening: Opening) -> Result<(Appender, Found), Error> {
 /// The very first segment.
 fn begin(opening: Opening) -> Result<Appender, Error> {
     let header = new_header(&opening, 1, 0, NO_POSITION);
-    let segment = create(&opening, header, &[])?;
-    let segments = Arc::new(Segments::new(vec![segment.clone()], 0, NO_POSITION));
-    Ok(Appender::new(opening, segments, segment, 0, NO_POSITION))
+    let made = create(&opening, header, &[])?;
+    let segments = Arc::new(Segments::new(vec![made.segment.clone()], 0, NO_POSITION));
+    Ok(Appender::new(opening, segments, made, 0, NO_POSITION))
 }
 
 fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Result<(Appender, Found), Error> {
@@ -77,21 +77,22 @@ fn go_on(opening: Opening, list: Vec<Arc<Segment>>, last: &Arc<Segment>) -> Resu
     if tail.end == base && tail.torn_bytes == 0 {
         return made_again(opening, list, last);
     }
-    // Blocks that were reserved for appending; the bytes themselves are left as they are.
-    let _ = last.file.length().and_then(|len| last.file.trim(len));
+    // What was reserved for appending; what was written is left as it is.
+    let written = last.written_bytes()?.max(last.offset(tail.end));
+    let _ = last.file.trim(written);
     let previous = tail.before_loose.unwrap_or(last.header.previous_batch);
     let header = new_header(&opening, last.header.sequence + 1, tail.durable, previous);
     let copies = copies(&tail.loose, header.salt);
-    let segment = create(&opening, header, &copies)?;
+    let made = create(&opening, header, &copies)?;
     let last_batch = tail.loose.last().map_or(previous, |(header, _)| header.position);
     let segments = Arc::new(Segments::new(list, tail.end, last_batch));
-    segments.push(segment.clone());
+    segments.push(made.segment.clone());
     let found = Found {
         records_copied: tail.loose.iter().map(|(_, records)| records.len() as u64).sum(),
         torn_bytes: tail.torn_bytes,
         last_record: last_record(&segments, last_batch)?,
     };
-    Ok((Appender::new(opening, segments, segment, tail.end, last_batch), found))
+    Ok((Appender::new(opening, segments, made, tail.end, last_batch), found))
 }
 
 /// A segment without a record. Whoever made it may have died before its name was on disk, or after a sync that
@@ -103,16 +104,16 @@ fn made_again(
 ) -> Result<(Appender, Found), Error> {
     let (base, previous) = (empty.header.base, empty.header.previous_batch);
     let header = new_header(&opening, empty.header.sequence, base, previous);
-    let segment = create(&opening, header, &[])?;
+    let made = create(&opening, header, &[])?;
     list.pop();
-    list.push(segment.clone());
+    list.push(made.segment.clone());
     let segments = Arc::new(Segments::new(list, base, previous));
     let last_record = last_record(&segments, previous)?;
-    let appender = Appender::new(opening, segments, segment, base, previous);
+    let appender = Appender::new(opening, segments, made, base, previous);
     Ok((appender, Found { last_record, ..Found::default() }))
 }
 
-fn create(opening: &Opening, header: SegmentHeader, batches: &[Vec<u8>]) -> Result<Arc<Segment>, Error> {
+fn create(opening: &Opening, header: SegmentHeader, batches: &[Vec<u8>]) -> Result<Made, Error> {
     create_segment(&*opening.disk, &opening.dir, header, opening.segment_bytes, batches)
         .map_err(|source| Error::Io { what: "cannot create a segment in", path: opening.dir.clone(), source })
 }
@@ -261,8 +262,7 @@ impl Tail {
 fn scan(segment: &Segment) -> Result<Tail, Error> {
     let base = segment.header.base;
     let mut tail = Tail { durable: base, end: base, torn_bytes: 0, before_loose: None, loose: Vec::new() };
-    let file_end = base
-        + segment.file.length().map_err(|error| segment.io(error))?.saturating_sub(SEGMENT_HEADER as u64);
+    let file_end = base + segment.written_bytes()?.saturating_sub(SEGMENT_HEADER as u64);
     while tail.end < file_end {
         let read = segment.batch_header(tail.end).and_then(|header| {
             let records = segment.batch_records(&header)?;

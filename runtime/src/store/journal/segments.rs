@@ -18,6 +18,7 @@ use crate::store::Error;
 
 /// What is read at once for a record whose length is not known: most records, headers included, fit.
 const FIRST_READ_BYTES: usize = 4096;
+const ZEROS_READ_BYTES: usize = 64 * 1024;
 
 pub struct Segment {
     pub header: SegmentHeader,
@@ -155,6 +156,23 @@ impl Segment {
 
     pub fn io(&self, source: std::io::Error) -> Error {
         Error::Io { what: "cannot read segment", path: self.path.clone(), source }
+    }
+
+    /// Bytes of the file without the zeros that it was filled with for appending. A last record that ends in zeros
+    /// may reach beyond.
+    pub fn written_bytes(&self) -> Result<u64, Error> {
+        let mut end = self.file.length().map_err(|error| self.io(error))?;
+        let mut bytes = vec![0; ZEROS_READ_BYTES];
+        while end > 0 {
+            let start = end.saturating_sub(ZEROS_READ_BYTES as u64);
+            let wanted = &mut bytes[..(end - start) as usize];
+            let read = self.file.read_at(wanted, start).map_err(|error| self.io(error))?;
+            if let Some(last) = wanted[..read].iter().rposition(|byte| *byte != 0) {
+                return Ok(start + last as u64 + 1);
+            }
+            end = start;
+        }
+        Ok(0)
     }
 
     /// As many bytes as the file has, at most `len`.

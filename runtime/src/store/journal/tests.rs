@@ -148,10 +148,37 @@ fn a_new_segment_is_in_its_directory_before_anything_in_it_is_synced() {
             Call::Sync(new.clone()),
             Call::Rename(new.clone(), "0000000002.seg".into()),
             Call::SyncDir,
+            // The batch, and the zeros ahead of the next ones.
+            Call::Write(new.clone()),
             Call::Write(new.clone()),
             Call::Sync(new),
         ]
     );
+}
+
+#[test]
+fn batches_are_written_into_bytes_that_the_file_has_and_a_stop_gives_the_rest_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = reopen(dir.path()).unwrap();
+    append(&mut journal, &[b"one"], true);
+    let file = segment_files(dir.path()).remove(0);
+    let length = || fs::metadata(&file).unwrap().len();
+    let filled = length();
+    append(&mut journal, &[b"two"], true);
+    assert_eq!(length(), filled);
+    let end = SEGMENT_HEADER as u64 + journal.end();
+    assert!(end < filled && fs::read(&file).unwrap()[end as usize..].iter().all(|byte| *byte == 0));
+    journal.trim();
+    assert_eq!(length(), end);
+
+    // After a crash the zeros are no torn tail.
+    append(&mut journal, &[b"three"], true);
+    drop(journal);
+    assert!(length() > end);
+    let (journal, found) = reopen(dir.path()).unwrap();
+    assert_eq!((found.torn_bytes, journal.segments().list().len()), (0, 2));
+    let all: [&[u8]; 3] = [b"one", b"two", b"three"];
+    assert_eq!(payloads(journal.segments()), all);
 }
 
 #[test]
@@ -162,7 +189,12 @@ fn a_recovered_segment_is_not_appended_to_and_its_loose_end_is_copied_and_synced
     append(&mut journal, &[b"two"], true);
     let loose = append(&mut journal, &[b"seen but not synced"], false);
     drop(journal);
-    let before = fs::read(&segment_files(dir.path())[0]).unwrap();
+    let first = || {
+        let bytes = fs::read(&segment_files(dir.path())[0]).unwrap();
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        bytes[..written].to_vec()
+    };
+    let before = first();
 
     let disk = Held::default();
     let (mut journal, found) = open(opening(dir.path(), Arc::new(disk.clone()))).unwrap();
@@ -173,7 +205,7 @@ fn a_recovered_segment_is_not_appended_to_and_its_loose_end_is_copied_and_synced
     let tail = [Call::Sync(new.clone()), Call::Rename(new, "0000000002.seg".into()), Call::SyncDir];
     assert!(calls.ends_with(&tail), "{calls:?}");
     append(&mut journal, &[b"three"], true);
-    assert_eq!(fs::read(&segment_files(dir.path())[0]).unwrap(), before);
+    assert_eq!(first(), before);
     let segments = journal.segments();
     assert_eq!(segments.record(loose[0]).unwrap().unwrap().payload, &b"seen but not synced"[..]);
     let all: [&[u8]; 4] = [b"one", b"two", b"seen but not synced", b"three"];
@@ -209,12 +241,15 @@ fn with_a_loose_batch() -> (tempfile::TempDir, usize, usize) {
 #[test]
 fn a_tail_torn_at_any_byte_is_cut_whole() {
     let (dir, from, to) = with_a_loose_batch();
+    let bytes = fs::read(&segment_files(dir.path())[0]).unwrap();
     for cut in from..to {
         let copy = copy_dir(dir.path());
         let file = fs::OpenOptions::new().write(true).open(&segment_files(copy.path())[0]).unwrap();
         file.set_len(cut as u64).unwrap();
         let (journal, found) = reopen(copy.path()).unwrap();
-        assert_eq!(found.torn_bytes, (cut - from) as u64);
+        // Zeros at the end are what a segment is filled with.
+        let torn = bytes[from..cut].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        assert_eq!(found.torn_bytes, torn as u64);
         assert_eq!(payloads(journal.segments()), [&b"one"[..], b"two", b"three"], "cut at {cut}");
     }
 }

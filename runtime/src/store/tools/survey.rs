@@ -393,16 +393,18 @@ impl Walk<'_, '_> {
         }
         let bytes = part.file_bytes.unwrap_or(0).saturating_sub(SEGMENT_HEADER as u64);
         let file_end = part.base + bytes;
-        let end = match bound {
-            Bound::Next(next) => next.max(part.base),
-            Bound::Unknown(Some(next)) => next.clamp(part.base, file_end),
-            Bound::Unknown(None) | Bound::Journal => file_end,
+        // Behind what was written lie the zeros that a segment is filled with for appending.
+        let written = segment.written_bytes().map_or(bytes, |all| all.saturating_sub(SEGMENT_HEADER as u64));
+        let (readable, end) = match bound {
+            Bound::Next(next) => (next.max(part.base), next.max(part.base)),
+            Bound::Unknown(Some(next)) => (next.clamp(part.base, file_end), next.clamp(part.base, file_end)),
+            Bound::Unknown(None) | Bound::Journal => (file_end, part.base + written),
         };
         let is_last = matches!(bound, Bound::Journal);
         let mut at = part.base;
         let mut durable = None;
         while at < end {
-            match read_batch(segment, at, end) {
+            match read_batch(segment, at, readable) {
                 Ok((header, records)) => {
                     part.batches += 1;
                     part.last_batch = at;
@@ -428,8 +430,8 @@ impl Walk<'_, '_> {
             }
         }
         part.end = at;
-        if is_last && file_end > at {
-            self.torn = Some(Torn { position: at, bytes: file_end - at });
+        if is_last && end > at {
+            self.torn = Some(Torn { position: at, bytes: end - at });
         }
     }
 

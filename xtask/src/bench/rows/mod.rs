@@ -135,7 +135,7 @@ impl Rows {
         for _ in 0..self.rounds {
             let home = Home::scratch(site, Wanted::Nothing, false)?;
             let daemon = Daemon::start(site, &home)?;
-            let load = Load { rate: Some(rate), ..self.load(self.seconds.min(SIDE_S)) };
+            let load = Load { rate: Some(rate), tick_ms: 1, ..self.load(self.seconds.min(SIDE_S)) };
             let loaded = load.run(site, &daemon.address)?;
             let metrics = daemon.metrics()?;
             let record = metrics.journal_bytes() / metrics.records().max(1);
