@@ -15,6 +15,7 @@ use super::journal::disk::Real;
 use super::journal::{self, Appender, Disk, NO_POSITION, Opening, Segments};
 use super::machine::{Machine, System};
 use super::stage::{Hot, Stage, apply};
+use super::tools::UNFINISHED;
 use super::view::{Reached, View};
 use super::writer::{Queue, Writer, reached};
 use super::{Error, Options, Recovery, keys};
@@ -49,6 +50,7 @@ pub(super) struct Opened {
 
 pub(super) fn open(options: Options, ground: Ground, now: Millis) -> Result<(Opened, Recovery), Error> {
     prepare(&*ground.disk, &options.path)?;
+    refuse_unfinished(&options.path)?;
     let lock = lock(&options.path)?;
     make_dir(&*ground.disk, &options.path.join("journal"))?;
     let (core, appender, recovery) = build(options, ground, Some(lock), now)?;
@@ -173,6 +175,19 @@ fn prepare(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+/// A backup that was cut short lacks segments, and what it has would look whole.
+fn refuse_unfinished(path: &Path) -> Result<(), Error> {
+    let mark = path.join(UNFINISHED);
+    if !mark.exists() {
+        return Ok(());
+    }
+    let why = format!(
+        "is a backup that was cut short; take another: `rm -r {0} && longshore store backup {0}`",
+        path.display()
+    );
+    Err(Error::Directory(path.to_owned(), why))
 }
 
 /// Makes a directory and those above it that are missing; each of them survives power loss, or nothing in them

@@ -38,7 +38,12 @@ fn within(at: Millis, since: Option<Millis>, until: Option<Millis>) -> bool {
 }
 
 fn delivery_row_of(core: &Core, id: &DeliveryId, row: &Row) -> Result<DeliveryRow, Error> {
-    let event_id = match core.record(id.event.position)?.map(|found| found.record) {
+    // One damaged record must not hide the other rows of a page: this row tells of it.
+    let (event, damage) = match core.record(id.event.position) {
+        Err(error @ Error::Damaged { .. }) => (None, Some(error.to_string())),
+        found => (found?.map(|found| found.record), None),
+    };
+    let event_id = match event {
         Some(Record::Accept(record)) => {
             record.events.get(usize::from(id.event.ordinal)).map(|event| event.id.clone()).unwrap_or_default()
         }
@@ -58,7 +63,11 @@ fn delivery_row_of(core: &Core, id: &DeliveryId, row: &Row) -> Result<DeliveryRo
         last_status: row.last_status,
         last_took_ms: row.last_took_ms,
         error_kind: row.error_kind,
-        message: message_of(core, row)?,
+        message: match (damage, message_of(core, row)) {
+            (Some(damage), _) => Some(damage),
+            (None, Err(error @ Error::Damaged { .. })) => Some(error.to_string()),
+            (None, message) => message?,
+        },
         test: row.test,
     })
 }

@@ -1,5 +1,8 @@
 //! History: newest first, page by page, each row once, and only what was asked for.
 
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+
 use super::*;
 use crate::words::limits::{HISTORY_PAGE_DEFAULT, HISTORY_SCAN_MAX};
 
@@ -173,4 +176,28 @@ async fn a_cursor_that_is_none_is_refused_in_words() {
     assert!(matches!(ledger.event(nobody).await, Err(Error::NoSuchEvent(_))));
     let beyond = EventRef { position: u64::MAX, ordinal: 0 };
     assert!(ledger.event_row(beyond).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_record_shows_in_its_row_and_hides_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let mut events = Vec::new();
+    for n in 0..3 {
+        let event = accept_one(&ledger, for_crm(&format!("evt_{n}"))).await;
+        run_done(&ledger, event).await;
+        events.push(event);
+    }
+    let segment = fs::read_dir(dir.path().join("journal")).unwrap().next().unwrap().unwrap().path();
+    let file = fs::OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+    let inside = 64 + events[1].position + 40;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, inside).unwrap();
+    file.write_all_at(&[!byte[0]], inside).unwrap();
+
+    let rows = every_delivery(&ledger, all_deliveries()).await;
+    let ids: Vec<&str> = rows.iter().map(|row| row.event_id.as_str()).collect();
+    assert_eq!(ids, ["evt_2", "", "evt_0"]);
+    let said = rows[1].message.as_deref().unwrap();
+    assert!(said.contains("is damaged at byte") && said.contains("longshore store check"), "{said}");
 }

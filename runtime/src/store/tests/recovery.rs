@@ -227,6 +227,21 @@ async fn a_journal_cut_anywhere_in_its_last_batch_opens_with_what_was_durable() 
 }
 
 #[tokio::test]
+async fn a_backup_that_was_cut_short_is_not_started_from() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    fs::write(dir.path().join("unfinished"), "a copy is being made").unwrap();
+    let refused = Ledger::open(options(dir.path()), NOW).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, Error::Directory(..)), "{refused}");
+    assert!(
+        refused.to_string().contains("is a backup that was cut short; take another: `rm -r "),
+        "{refused}"
+    );
+    fs::remove_file(dir.path().join("unfinished")).unwrap();
+    drop(open(dir.path()));
+}
+
+#[tokio::test]
 async fn a_start_that_refuses_says_what_and_where() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path());

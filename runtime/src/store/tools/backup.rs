@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::JOURNAL;
 use super::export::Snapshot;
 use super::stat::Fold;
 use super::survey::survey;
+use super::{JOURNAL, UNFINISHED};
 use crate::store::journal::disk::File;
 use crate::store::journal::format::SEGMENT_HEADER;
 use crate::store::journal::segments::Segment;
@@ -22,8 +22,6 @@ use crate::store::{Backlog, Durability, Error, Ledger, Options};
 use crate::words::limits::{MIB, OPEN_AGE_MAX_DEFAULT, RETAIN_AGE_DEFAULT, RETAIN_BYTES_DEFAULT};
 use crate::words::time::Millis;
 
-/// There while a copy is being made. Its text is for whoever finds it.
-const UNFINISHED: &str = "unfinished";
 const COPY_BYTES: usize = MIB;
 
 /// What was copied.

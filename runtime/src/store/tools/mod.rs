@@ -30,6 +30,8 @@ pub use export::{Exported, Filter as ExportFilter, Snapshot};
 pub use repair::{Plan, Repaired};
 pub use stat::{OfflineStat, stat};
 
+/// There while a backup is being made. Its text is for whoever finds it.
+pub(super) const UNFINISHED: &str = "unfinished";
 pub(super) const JOURNAL: &str = "journal";
 const INDEX: &str = "index";
 const LOCK: &str = "lock";
