@@ -7,23 +7,37 @@ use super::claims::{Stored, key_of};
 use super::codec::{
     AcceptRecord, CopyRecord, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
 };
+use super::drill::bound;
 use super::index::{Blob, Index, KeyEntry, Range, prefixed};
 use super::rows::Row;
 use super::view::{Changes, KeyPut, Op, Scan, View};
 use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
 use crate::words::event::{DeliveryId, EventRef};
+use crate::words::limits::HOT_ROWS_MAX;
 use crate::words::time::Millis;
 
 const CLOCK_NOTED_EVERY_MS: u64 = 1000;
 
-/// Counters that nearly every record changes, kept from batch to batch: the writer need not ask the index for
-/// them, which lets nobody read while it applies a batch. Forgotten when a batch is not kept.
+/// What nearly every record changes, kept from batch to batch: the writer need not ask the index for it, which lets
+/// nobody read while it applies a batch. Nobody else changes it, and it is forgotten when a batch is not kept.
 #[derive(Default)]
-pub(super) struct Hot(HashMap<Vec<u8>, Option<Blob>>);
+pub(super) struct Hot {
+    counters: HashMap<Vec<u8>, Option<Blob>>,
+    /// Of deliveries under way: a lane that is behind comes back to them when the index has them already.
+    rows: HashMap<Vec<u8>, Blob>,
+}
 
 impl Hot {
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.counters.clear();
+        self.rows.clear();
+    }
+
+    fn put_row(&mut self, key: Vec<u8>, row: Blob) {
+        if self.rows.len() >= bound(HOT_ROWS_MAX) {
+            self.rows.clear();
+        }
+        self.rows.insert(key, row);
     }
 }
 
@@ -58,16 +72,16 @@ impl<'a> Stage<'a> {
 
     /// Of a counter, or of what else only this file writes and there are few of.
     pub(super) fn get_hot(&mut self, key: &[u8]) -> Result<Option<Blob>, Error> {
-        if let Some(known) = self.hot.0.get(key) {
+        if let Some(known) = self.hot.counters.get(key) {
             return Ok(known.clone());
         }
         let value = self.get(key)?;
-        self.hot.0.insert(key.to_vec(), value.clone());
+        self.hot.counters.insert(key.to_vec(), value.clone());
         Ok(value)
     }
 
     pub(super) fn put_hot(&mut self, key: Vec<u8>, value: Blob) {
-        self.hot.0.insert(key.clone(), Some(value.clone()));
+        self.hot.counters.insert(key.clone(), Some(value.clone()));
         self.put(key, value);
     }
 
@@ -99,7 +113,11 @@ impl<'a> Stage<'a> {
     }
 
     pub(super) fn row(&self, id: &DeliveryId) -> Result<Option<Row>, Error> {
-        if let Some(value) = self.get(&keys::delivery(id))? {
+        let key = keys::delivery(id);
+        if let Some(value) = self.hot.rows.get(&key) {
+            return Row::decode(value).map(Some);
+        }
+        if let Some(value) = self.get(&key)? {
             return Row::decode(&value).map(Some);
         }
         if let Some(row) = self.changes.ended.get(id) {
@@ -263,7 +281,9 @@ fn change_row(
 impl Stage<'_> {
     /// It leaves the tree, where only what is under way has rows.
     fn end(&mut self, id: &DeliveryId, row: &Row) {
-        self.delete(&keys::delivery(id));
+        let key = keys::delivery(id);
+        self.hot.rows.remove(&key);
+        self.delete(&key);
         self.changes.ended.insert(id.clone(), row.clone());
     }
 }
@@ -285,9 +305,15 @@ fn set_row(stage: &mut Stage, id: &DeliveryId, old: Option<&Row>, new: Option<&R
     }
     match new {
         Some(row) if !row.is_live() => stage.end(id, row),
-        Some(row) if is_new => stage.put_new(keys::delivery(id), row.encode()),
-        Some(row) => stage.put(keys::delivery(id), row.encode()),
-        None => stage.delete(&keys::delivery(id)),
+        Some(row) => {
+            let (key, value) = (keys::delivery(id), row.encode());
+            stage.hot.put_row(key.clone(), value.clone());
+            stage.change(key, Some(value), is_new);
+        }
+        None => {
+            stage.hot.rows.remove(&keys::delivery(id));
+            stage.delete(&keys::delivery(id));
+        }
     }
     if let Some(row) = new.filter(|_| old.is_some_and(|old| !old.is_live())) {
         // What the past says of it may be out of date from here on.

@@ -188,6 +188,8 @@ pub const RECORD_BYTES_MAX: usize = GIB;
 pub const INDEX_BATCH_RECORDS_MAX: usize = 16_384;
 /// ... or changes of single keys, if there are as many before. sled lets nobody read while it applies a batch.
 pub const INDEX_BATCH_CHANGES_MAX: usize = 2048;
+/// Rows of deliveries under way that the writer keeps, so that it need not wait for a batch of the index to be applied.
+pub const HOT_ROWS_MAX: usize = 65_536;
 /// The index waits this long for more records: a delivery that ends meanwhile costs it nothing.
 pub const INDEX_PACE: Duration = Duration::from_millis(200);
 /// The filters before the runs of idempotency keys: at ten bits a key, fewer than one new event in fifty has to ask
