@@ -217,9 +217,9 @@ pub const ANNOUNCEMENTS_MAX: usize = 4096;
 pub const HISTORY_PAGE_MAX: usize = 1000;
 pub const HISTORY_PAGE_DEFAULT: usize = 50;
 /// Rows looked at for one page; a rarer filter goes on from `next`.
-pub const HISTORY_SCAN_MAX: usize = 20_000;
+pub const HISTORY_SCAN_MAX: usize = 10_000;
 /// Messages read from the journal for one page that is filtered by the text of an error.
-pub const HISTORY_MESSAGES_MAX: usize = 4000;
+pub const HISTORY_MESSAGES_MAX: usize = 2000;
 /// Bytes read from the journal for one page.
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.
