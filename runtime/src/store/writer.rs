@@ -1,7 +1,8 @@
 //! Writer: one thread, many records, one sync, then the answers.
 //!
-//! It takes whatever waits for it, so that batches grow with the load, and nobody who comes alone waits for company. What a record
-//! changes is judged here, one after the other; nothing is visible, and nothing is answered, before it is durable.
+//! It takes whatever waits for it, so that batches grow with the load, and whoever comes alone does not wait for
+//! company. What a record changes is judged here, one after the other; nothing is visible, and nothing is answered,
+//! before it is durable.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};

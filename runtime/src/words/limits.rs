@@ -174,11 +174,14 @@ pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
 /// Attempts stop starting this far before it: what is under way can still be settled.
 pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
+/// How far ahead of its records a segment is filled with zeros. A sync behind a write over bytes that the file has is
+/// one write of the disk; where the file grew, the file system's own journal is written too.
+pub const ZEROED_AHEAD_BYTES: usize = 256 * KIB;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
-/// How far apart batches begin where more than one waits for each: a quarter of the syncs of an idle disk, and a third
-/// more events done a second for it (docs/performance.md).
+/// How far apart batches begin where more than one waits for each: a quarter of the syncs at half load, and a quarter
+/// more events a second with a handler (docs/performance.md).
 pub const SYNC_SPACING: Duration = Duration::from_micros(400);
 /// Records waiting for the writer.
 pub const WRITER_QUEUE_MAX: usize = 4096;

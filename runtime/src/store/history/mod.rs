@@ -38,12 +38,9 @@ fn within(at: Millis, since: Option<Millis>, until: Option<Millis>) -> bool {
 }
 
 fn delivery_row_of(core: &Core, id: &DeliveryId, row: &Row) -> Result<DeliveryRow, Error> {
-    // One damaged record must not hide the other rows of a page: this row tells of it.
-    let (event, damage) = match core.record(id.event.position) {
-        Err(error @ Error::Damaged { .. }) => (None, Some(error.to_string())),
-        found => (found?.map(|found| found.record), None),
-    };
-    let event_id = match event {
+    let (found, damage) = or_damage(core.record(id.event.position))?;
+    let (message, damage_behind) = or_damage(message_of(core, row))?;
+    let event_id = match found.flatten().map(|found| found.record) {
         Some(Record::Accept(record)) => {
             record.events.get(usize::from(id.event.ordinal)).map(|event| event.id.clone()).unwrap_or_default()
         }
@@ -63,13 +60,18 @@ fn delivery_row_of(core: &Core, id: &DeliveryId, row: &Row) -> Result<DeliveryRo
         last_status: row.last_status,
         last_took_ms: row.last_took_ms,
         error_kind: row.error_kind,
-        message: match (damage, message_of(core, row)) {
-            (Some(damage), _) => Some(damage),
-            (None, Err(error @ Error::Damaged { .. })) => Some(error.to_string()),
-            (None, message) => message?,
-        },
+        message: damage.or(damage_behind).or(message.flatten()),
         test: row.test,
     })
+}
+
+/// What was found, or the damage in words: one damaged record must not hide the other rows of a page, its row tells of it.
+fn or_damage<T>(found: Result<T, Error>) -> Result<(Option<T>, Option<String>), Error> {
+    match found {
+        Ok(found) => Ok((Some(found), None)),
+        Err(error @ Error::Damaged { .. }) => Ok((None, Some(error.to_string()))),
+        Err(other) => Err(other),
+    }
 }
 
 /// The last thing that was said about a delivery.

@@ -10,10 +10,7 @@ use super::recovery::{Opening, SUFFIX, SUFFIX_NEW};
 use super::segments::{Segment, Segments};
 use crate::store::drill;
 use crate::store::machine::Machine;
-
-/// How far ahead of the records a segment is filled with zeros. A sync behind a write over bytes that the file has
-/// is one write of the disk; where the file grew, the file system's own journal is written too.
-const ZEROED_AHEAD_BYTES: u64 = 256 * 1024;
+use crate::words::limits::ZEROED_AHEAD_BYTES;
 
 pub struct Appender {
     disk: Arc<dyn Disk>,
@@ -157,7 +154,7 @@ impl Appender {
         if behind <= self.filled || !self.is_reserved {
             return;
         }
-        let step = drill::bound(ZEROED_AHEAD_BYTES as usize) as u64;
+        let step = drill::bound(ZEROED_AHEAD_BYTES) as u64;
         let to = behind.next_multiple_of(step).min(SEGMENT_HEADER as u64 + self.segment_bytes);
         self.filled = behind;
         if to > behind {

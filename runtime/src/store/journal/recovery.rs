@@ -185,25 +185,11 @@ fn check_chain(list: &[Arc<Segment>]) -> Result<(), Error> {
             return damaged("it begins before the segment before it");
         }
         let is_next = later.header.sequence == earlier.header.sequence + 1;
-        if !is_next && !reaches(earlier, later.header.base) {
+        if !is_next && !earlier.reaches(later.header.base) {
             return damaged("a segment before it is missing");
         }
     }
     Ok(())
-}
-
-/// Whether a segment has everything before `end`. Then nothing is missing behind it: what began there was left by
-/// starts that died, and the name of the last one is on disk and that of one before it is not.
-fn reaches(segment: &Segment, end: u64) -> bool {
-    let mut position = segment.header.base;
-    while position < end {
-        let batch = segment.batch_header(position);
-        let Ok(header) = batch.and_then(|header| segment.batch_records(&header).map(|_| header)) else {
-            return false;
-        };
-        position = header.end();
-    }
-    position == end
 }
 
 /// Segments of a writer that knew more kinds are looked through: what this version cannot read it must not skip.

@@ -200,6 +200,20 @@ impl Segment {
         read_body(header, self.header.salt, &body).map_err(|(at, why)| self.damaged(start + at as u64, why))
     }
 
+    /// Whether it has everything before `end`. Then nothing is missing behind it: what began there was left by starts
+    /// that died, and the name of the last one is on disk and that of one before it is not.
+    pub fn reaches(&self, end: u64) -> bool {
+        let mut position = self.header.base;
+        while position < end {
+            let batch = self.batch_header(position);
+            let Ok(header) = batch.and_then(|header| self.batch_records(&header).map(|_| header)) else {
+                return false;
+            };
+            position = header.end();
+        }
+        position == end
+    }
+
     fn record(&self, position: u64) -> Result<RawRecord, Error> {
         let bytes = self.read(position, FIRST_READ_BYTES)?;
         let head = bytes

@@ -666,13 +666,6 @@ fn base_of(part: &Part) -> Option<u64> {
     part.segment.as_ref().map(|segment| segment.header.base)
 }
 
-/// Whether a segment has everything before `end`.
-fn reaches(segment: &Segment, end: u64) -> bool {
-    let mut last = segment.header.base;
-    let read = whole_batches(segment, last, end, &mut |header, _| last = header.end());
-    read.is_ok() && last == end
-}
-
 /// A journal that is whole, for reading: only headers and the last segment are looked at, as a start does.
 ///
 /// # Errors
@@ -689,7 +682,7 @@ pub(super) fn open_whole(dir: &Path) -> Result<Segments, Error> {
         let next = parts.iter().filter(|part| part.number > pair[1].number).find_map(base_of);
         // Of several that are missing the first one tells.
         let before = pair[0].segment.as_ref();
-        if before.zip(next).is_some_and(|(before, next)| !reaches(before, next)) {
+        if before.zip(next).is_some_and(|(before, next)| !before.reaches(next)) {
             return damaged(&pair[1], 0, "the segment is missing");
         }
     }

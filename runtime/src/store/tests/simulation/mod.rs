@@ -7,8 +7,8 @@
 //! - `LONGSHORE_SEEDS=n`: so many; `LONGSHORE_FROM=n`: from this one on
 //!
 //! `swarm` draws a day, `life` lives it: `asks` what is asked, `batches` what the writer and the indexer do, `hears`
-//! what is answered, `ends` how it stops and starts, `check` what must be true, `damage` what may be told instead. `mutants` breaks the promise on
-//! purpose.
+//! what is answered, `ends` how it stops and starts, `check` what must be true, `damage` what may be told
+//! instead. `mutants` breaks the promise on purpose.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
