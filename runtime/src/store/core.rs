@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +20,7 @@ use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
 use crate::words::event::DeliveryId;
-use crate::words::limits::{KEY_COPY_BYTES, RECORD_BYTES_MAX};
+use crate::words::limits::{CLAIMS_STEP, INDEX_REST_FACTOR, KEY_COPY_BYTES, RECORD_BYTES_MAX};
 
 pub(super) struct Core {
     pub options: Options,
@@ -250,14 +251,23 @@ impl Core {
     fn index_all(&self) -> Result<(), Error> {
         loop {
             // What is done behind everybody's back goes between the generations.
+            let began = Instant::now();
             let is_busy = self.tidy_index()?;
+            if is_busy {
+                self.rest_after(began.elapsed());
+            }
             let next = if is_busy { self.view.next_full() } else { self.view.next() };
             match next {
-                Some(generation) => self.index_generation(&generation)?,
+                Some(generation) => self.index_generation(&generation, &|step| self.rest_after(step))?,
                 None if is_busy && !self.view.is_stopping() => {}
                 None => return Ok(()),
             }
         }
+    }
+
+    /// The index's thread leaves the processor to others between two steps, unless it is behind.
+    fn rest_after(&self, step: Duration) {
+        self.view.rest(INDEX_REST_FACTOR * step);
     }
 
     pub(super) fn note_keys(&self) {
@@ -270,12 +280,20 @@ impl Core {
         self.index.tidy(self.clock.seen().1, self.segments.base())
     }
 
-    pub(super) fn index_generation(&self, generation: &Generation) -> Result<(), Error> {
-        generation.write_to(&self.index)?;
-        for put in &generation.keys {
-            if let Some(claim) = &put.claim {
-                self.claims.release(&put.entry.hash, claim);
+    pub(super) fn index_generation(
+        &self,
+        generation: &Generation,
+        rest: &dyn Fn(Duration),
+    ) -> Result<(), Error> {
+        generation.write_to(&self.index, rest)?;
+        for puts in generation.keys.chunks(CLAIMS_STEP) {
+            let began = Instant::now();
+            for put in puts {
+                if let Some(claim) = &put.claim {
+                    self.claims.release(&put.entry.hash, claim);
+                }
             }
+            rest(began.elapsed());
         }
         self.note_keys();
         self.view.applied(generation);
@@ -287,7 +305,7 @@ impl Core {
     #[cfg(test)]
     pub(super) fn index_step(&self) -> Result<bool, Error> {
         match self.view.next_now() {
-            Some(generation) => self.index_generation(&generation).map(|()| true),
+            Some(generation) => self.index_generation(&generation, &|_| {}).map(|()| true),
             None => self.tidy_index(),
         }
     }

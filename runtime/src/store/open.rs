@@ -363,14 +363,14 @@ fn replay(segments: &Segments, index: &Index, view: &View, from: u64) -> Result<
         index.note_ended(changes.ended.iter().map(|(id, row)| (id.clone(), row.clone())));
         view.commit(changes, Some(reached(&header)));
         while let Some(generation) = view.next_full() {
-            generation.write_to(index)?;
+            generation.write_to(index, &|_| {})?;
             view.applied(&generation);
             index.tidy_if_behind(base)?;
         }
         position = header.end();
     }
     while let Some(generation) = view.next_now() {
-        generation.write_to(index)?;
+        generation.write_to(index, &|_| {})?;
         view.applied(&generation);
     }
     Ok(())

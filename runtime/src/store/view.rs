@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -124,6 +125,7 @@ impl View {
     /// `reached: None`: they come from no record, and the index is as far as it was.
     pub(super) fn commit(&self, changes: Changes, reached: Option<Reached>) {
         let mut inner = self.lock();
+        let was_empty = inner.active.is_empty();
         inner.lag += changes.records;
         inner.active.records += changes.records;
         inner.active.reached = reached.unwrap_or(inner.active.reached);
@@ -138,7 +140,9 @@ impl View {
             inner.seal();
         }
         drop(inner);
-        self.changed.notify_all();
+        if was_empty || is_full {
+            self.changed.notify_all();
+        }
     }
 
     /// The next generation for the index. Waits for one; gathers for a moment where it is small. None: stop.
@@ -147,14 +151,23 @@ impl View {
         while inner.sealed.is_empty() && inner.active.is_empty() && !inner.stopping {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        let (mut inner, _) = self
-            .changed
-            .wait_timeout_while(inner, INDEX_PACE, |inner| inner.sealed.is_empty() && !inner.stopping)
-            .unwrap_or_else(PoisonError::into_inner);
+        inner = self.gather(inner, INDEX_PACE);
         if inner.stopping {
             return None;
         }
         inner.first_sealed()
+    }
+
+    /// Waits for a moment, or until a generation is full.
+    fn gather<'a>(&self, inner: MutexGuard<'a, Inner>, moment: Duration) -> MutexGuard<'a, Inner> {
+        let is_idle = |inner: &mut Inner| inner.sealed.is_empty() && !inner.stopping;
+        let waited = self.changed.wait_timeout_while(inner, moment, is_idle);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Leaves the processor to others for a moment, unless a generation is full.
+    pub(super) fn rest(&self, moment: Duration) {
+        drop(self.gather(self.lock(), moment));
     }
 
     /// The next generation that is full.
@@ -250,11 +263,12 @@ impl Generation {
     }
 
     /// Writes it to the index, atomically with the position that it reaches.
-    pub(super) fn write_to(&self, index: &Index) -> Result<(), Error> {
+    /// `rest` is called between the parts of that work, with the time that the last one took.
+    pub(super) fn write_to(&self, index: &Index, rest: &dyn Fn(Duration)) -> Result<(), Error> {
         let ops = self.ops.iter().map(|(key, op)| (key.clone(), op.value.clone()));
         let keys = self.keys.iter().map(|put| put.entry).collect();
         let Reached { end, batch, written_at } = self.reached;
-        index.apply(ops, keys, &self.ended, (end, batch, written_at))
+        index.apply(ops, keys, &self.ended, (end, batch, written_at), rest)
     }
 }
 

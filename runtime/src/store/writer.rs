@@ -474,7 +474,7 @@ impl Writer {
             return Err(Error::Failed(why.to_owned()));
         }
         while let Some(generation) = core.view.next_now() {
-            core.index_generation(&generation)?;
+            core.index_generation(&generation, &|_| {})?;
         }
         let mut builder = self.appender.begin().map_err(|error| self.failure(error).error())?;
         core.index.closed(builder.next_position())?;

@@ -177,6 +177,9 @@ pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// How far ahead of its records a segment is filled with zeros. A sync behind a write over bytes that the file has is
 /// one write of the disk; where the file grew, the file system's own journal is written too.
 pub const ZEROED_AHEAD_BYTES: usize = 256 * KIB;
+/// As much of the journal, from its end backwards, stays in the page cache; what lies before it leaves, step by step.
+pub const CACHED_BEHIND_BYTES: u64 = 16 * MIB as u64;
+pub const CACHED_STEP_BYTES: u64 = 256 * KIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
@@ -201,7 +204,12 @@ pub const FILTER_BITS_PER_KEY: usize = 10;
 /// Runs of idempotency keys of like size that are merged at once.
 pub const SEEN_MERGE_RUNS: usize = 4;
 /// Blocks that are read, written or removed in one step of merging.
-pub const SEEN_STEP_BLOCKS: usize = 64;
+pub const SEEN_STEP_BLOCKS: usize = 16;
+/// Claims of keys that are let go in one.
+pub const CLAIMS_STEP: usize = 512;
+/// The index's thread rests between such steps, this many times as long as one took: done in one go, they would keep
+/// a processor from those who answer senders for as long as the scheduler allows, which is milliseconds.
+pub const INDEX_REST_FACTOR: u32 = 3;
 /// Rows of deliveries that ended that make a table of the history: 2 MiB, and as much in memory before.
 pub const PAST_TABLE_ROWS: usize = 16_384;
 /// Events of one request.

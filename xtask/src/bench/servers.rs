@@ -35,6 +35,13 @@ pub(super) fn bare(site: &Site<'_>, tls: Option<&Certificate>) -> Result<Server>
     start("the bare server", &mut command)
 }
 
+/// The same, and each body is in one file and synced before it is answered: the least that a durable answer costs here.
+pub(super) fn bare_appending(site: &Site<'_>) -> Result<Server> {
+    let mut command = Command::new(site.program("bench-bare"));
+    command.arg("--append").arg(&site.data);
+    start("the bare server that appends", &mut command)
+}
+
 /// The provider's example, whose packages lie in `folder`.
 pub(super) fn express(folder: &PathBuf) -> Result<Server> {
     let mut command = Command::new("node");

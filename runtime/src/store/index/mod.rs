@@ -4,12 +4,14 @@
 //! noticed. `tree` is the seam to the map that carries it, `on_sled` the map that the daemon has.
 
 use std::ops::Bound;
+use std::time::{Duration, Instant};
 
 use super::claims::Hash;
+use super::drill::bound;
 use super::rows::Row;
 use super::{DeliveryFilter, Error, keys};
 use crate::words::event::DeliveryId;
-use crate::words::limits::INDEX_VALUE_BYTES_MAX;
+use crate::words::limits::{INDEX_VALUE_BYTES_MAX, SEEN_STEP_BLOCKS};
 use crate::words::time::Millis;
 use past::Past;
 use seen::Seen;
@@ -70,16 +72,24 @@ impl Index {
         self.tree.page(range, reverse, max)
     }
 
-    /// All or nothing, together with how far the index has come.
+    /// All or nothing, together with how far the index has come. Only the blocks of idempotency keys go first, in
+    /// steps, with a `rest` behind each: nobody reads them before the last batch names their run.
     pub(super) fn apply(
         &self,
         ops: impl Iterator<Item = (Blob, Option<Blob>)>,
         keys: Vec<KeyEntry>,
         ended: &[Ended],
         progress: (u64, u64, u64),
+        rest: &dyn Fn(Duration),
     ) -> Result<(), Error> {
-        let mut run = self.seen.written(keys);
-        let blocks = run.as_mut().map(|run| std::mem::take(&mut run.ops)).unwrap_or_default();
+        let began = Instant::now();
+        let run = self.seen.written(keys);
+        rest(began.elapsed());
+        for blocks in run.iter().flat_map(|run| run.blocks.chunks(bound(SEEN_STEP_BLOCKS))) {
+            let began = Instant::now();
+            self.tree.apply(&mut blocks.iter().map(|(key, value)| (key.clone(), Some(value.clone()))))?;
+            rest(began.elapsed());
+        }
         let (position, last_batch, written_at) = progress;
         let progress = [
             (Blob::from(keys::POSITION), Some(Blob::from(&position.to_be_bytes()))),
@@ -88,7 +98,8 @@ impl Index {
                 Some(Blob::from([last_batch.to_be_bytes(), written_at.to_be_bytes()].concat())),
             ),
         ];
-        let checked = ops.chain(blocks).chain(self.past.written(ended)).inspect(|(_, value)| {
+        let named = run.as_ref().map(|run| run.meta());
+        let checked = ops.chain(named).chain(self.past.written(ended)).inspect(|(_, value)| {
             let len = value.as_ref().map_or(0, |value| value.len());
             assert!(len <= INDEX_VALUE_BYTES_MAX, "a value of the index is too large");
         });

@@ -1,7 +1,12 @@
 //! The bare side: an axum server that verifies the same HMAC and does nothing else. It prints its address.
+//!
+//! With `--append` it also appends the body to one file and answers after a sync, which it shares with whoever waits at
+//! that moment: the least that a durable answer can cost on this machine.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as std_mpsc};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,7 +20,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::Sha256;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -24,6 +29,20 @@ struct Args {
     /// Certificate and key, PEM.
     #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"])]
     tls: Option<Vec<PathBuf>>,
+    /// A folder for the file that every body is appended to before it is answered.
+    #[arg(long, value_name = "FOLDER")]
+    append: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+struct Server {
+    mac: Hmac<Sha256>,
+    appends: Option<std_mpsc::Sender<Append>>,
+}
+
+struct Append {
+    body: Bytes,
+    synced: oneshot::Sender<()>,
 }
 
 /// As in Longshore's own configuration.
@@ -35,7 +54,8 @@ const HANDSHAKES_MAX: usize = 1024;
 async fn main() {
     let args = Args::parse();
     let app = Router::new().route(bench::PATH, post(receive));
-    let app = app.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(bench::mac());
+    let server = Server { mac: bench::mac(), appends: args.append.as_deref().map(appender) };
+    let app = app.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(server);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
     println!("{}", listener.local_addr().expect("a bound socket has an address"));
     let served = match args.tls.as_deref() {
@@ -47,11 +67,16 @@ async fn main() {
     served.expect("the server runs until it is killed");
 }
 
-async fn receive(State(mac): State<Hmac<Sha256>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    match verify(mac, &headers, &body) {
-        Some(()) => StatusCode::OK,
-        None => StatusCode::UNAUTHORIZED,
+async fn receive(State(server): State<Server>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    if verify(server.mac, &headers, &body).is_none() {
+        return StatusCode::UNAUTHORIZED;
     }
+    if let Some(appends) = server.appends {
+        let (synced, is_synced) = oneshot::channel();
+        appends.send(Append { body, synced }).expect("the appending thread never ends");
+        is_synced.await.expect("the appending thread answers everybody");
+    }
+    StatusCode::OK
 }
 
 fn verify(mut mac: Hmac<Sha256>, headers: &HeaderMap, body: &[u8]) -> Option<()> {
@@ -64,6 +89,41 @@ fn verify(mut mac: Hmac<Sha256>, headers: &HeaderMap, body: &[u8]) -> Option<()>
     mac.update(body);
     mac.verify_slice(&hex::decode(signature).ok()?).ok()?;
     (age <= 300).then_some(())
+}
+
+// === appending ===
+
+/// Zeros written beforehand, so that a sync carries bytes and no change of the file's size.
+const APPENDED_BYTES_MAX: u64 = 1 << 30;
+
+fn appender(folder: &Path) -> std_mpsc::Sender<Append> {
+    let file = File::create(folder.join("appended")).expect("the folder can be written to");
+    let zeros = vec![0; 1 << 20];
+    for offset in (0..APPENDED_BYTES_MAX).step_by(zeros.len()) {
+        file.write_all_at(&zeros, offset).expect("the disk has room for the file");
+    }
+    file.sync_all().expect("the disk syncs");
+    let (appends, waiting) = std_mpsc::channel();
+    std::thread::spawn(move || append_all(&file, &waiting));
+    appends
+}
+
+/// Begins again at the start of the file when it is full: nobody reads it.
+fn append_all(file: &File, waiting: &std_mpsc::Receiver<Append>) {
+    let mut offset = 0;
+    while let Ok(first) = waiting.recv() {
+        let batch: Vec<Append> = std::iter::once(first).chain(waiting.try_iter()).collect();
+        let bytes: Vec<u8> = batch.iter().flat_map(|append| append.body.iter().copied()).collect();
+        if offset + bytes.len() as u64 > APPENDED_BYTES_MAX {
+            offset = 0;
+        }
+        file.write_all_at(&bytes, offset).expect("the file can be written to");
+        file.sync_data().expect("the disk syncs");
+        offset += bytes.len() as u64;
+        for append in batch {
+            let _ = append.synced.send(());
+        }
+    }
 }
 
 // === TLS ===

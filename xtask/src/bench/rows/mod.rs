@@ -127,7 +127,8 @@ impl Rows {
         Ok(value)
     }
 
-    /// Waits at half of what the machine can do, beside one append and its sync on the same disk, in turns.
+    /// Waits at half of what the machine can do, beside one append and its sync on the same disk, in turns. What this
+    /// machine makes everybody wait at that rate shows in a bare server that appends.
     fn half_load(&self, site: &Site<'_>, rounds: &[Value]) -> Result<Value> {
         let rate = median(rounds.iter().map(|round| number(round, "accept.per_second"))) / 2.0;
         eprintln!("half load, {}/s, beside one append and its sync", whole(rate));
@@ -140,12 +141,22 @@ impl Rows {
             let metrics = daemon.metrics()?;
             let record = metrics.journal_bytes() / metrics.records().max(1);
             drop(daemon);
+            let server = servers::bare_appending(site)?;
+            let appending = load.run(site, &server.address)?;
+            drop(server);
             let mut command = Command::new(site.program("bench-sync"));
             command.arg(&site.data).args(["--bytes", &record.to_string(), "--count", &APPENDS.to_string()]);
             let sync = told(&mut command, "the disk's bench")?;
             let of_sync = number(&sync, "append.p99_us");
-            eprintln!("      accept p99 {}, append and sync p99 {}", span(loaded.p99_us()), span(of_sync));
-            pairs.push(json!({"accept": loaded.value(), "sync": sync, "ratio": loaded.p99_us() / of_sync}));
+            let [ours, theirs] = [&loaded, &appending].map(|loaded| span(loaded.p99_us()));
+            eprintln!(
+                "      accept p99 {ours}, a bare server that appends {theirs}, append and sync {}",
+                span(of_sync)
+            );
+            pairs.push(json!({
+                "accept": loaded.value(), "appending": appending.value(), "sync": sync,
+                "ratio": loaded.p99_us() / of_sync,
+            }));
         }
         Ok(json!({"rate": rate, "pairs": pairs}))
     }

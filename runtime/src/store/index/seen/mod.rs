@@ -42,10 +42,16 @@ pub struct Seen {
 /// Changes of the tree.
 pub(super) type Ops = Vec<(Blob, Option<Blob>)>;
 
-/// A run that is ready to be written.
+/// A run that is ready to be written: its blocks, and after them its name.
 pub(super) struct Written {
     run: Arc<Run>,
-    pub ops: Ops,
+    pub blocks: Vec<(Blob, Blob)>,
+}
+
+impl Written {
+    pub(super) fn meta(&self) -> (Blob, Option<Blob>) {
+        self.run.meta()
+    }
 }
 
 impl Seen {
@@ -83,7 +89,7 @@ impl Seen {
         }
     }
 
-    /// A new run of these keys, to be written together with everything else of its generation.
+    /// A new run of these keys. It counts from the batch on that names it.
     pub(super) fn written(&self, mut entries: Vec<KeyEntry>) -> Option<Written> {
         block::sort(&mut entries);
         let number = (!entries.is_empty()).then(|| self.work().take_number())?;
@@ -92,13 +98,8 @@ impl Seen {
         let mut run = Run::of(number);
         entries.iter().for_each(|entry| run.count(entry));
         let run = Run { filter: OnceLock::from(filter), ..run };
-        let mut ops: Ops = entries
-            .chunks(block::ENTRIES)
-            .map(|entries| block::encode(number, entries))
-            .map(|(key, value)| (key, Some(value)))
-            .collect();
-        ops.push(run.meta());
-        Some(Written { run: Arc::new(run), ops })
+        let blocks = entries.chunks(block::ENTRIES).map(|entries| block::encode(number, entries)).collect();
+        Some(Written { run: Arc::new(run), blocks })
     }
 
     /// The run is in the tree.

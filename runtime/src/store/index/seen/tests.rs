@@ -18,8 +18,9 @@ fn entry(id: u64, position: u64, expires: u64) -> KeyEntry {
 }
 
 fn write(seen: &Seen, tree: &dyn Tree, entries: Vec<KeyEntry>) {
-    let mut written = seen.written(entries).unwrap();
-    tree.apply(&mut std::mem::take(&mut written.ops).into_iter()).unwrap();
+    let written = seen.written(entries).unwrap();
+    let blocks = written.blocks.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+    tree.apply(&mut blocks.chain([written.meta()])).unwrap();
     seen.add(written);
 }
 
