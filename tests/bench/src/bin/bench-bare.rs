@@ -97,7 +97,10 @@ fn verify(mut mac: Hmac<Sha256>, headers: &HeaderMap, body: &[u8]) -> Option<()>
 const APPENDED_BYTES_MAX: u64 = 1 << 30;
 
 fn appender(folder: &Path) -> std_mpsc::Sender<Append> {
-    let file = File::create(folder.join("appended")).expect("the folder can be written to");
+    let path = folder.join("appended");
+    let file = File::create(&path).expect("the folder can be written to");
+    // Nobody opens it again: it is gone when this process is.
+    std::fs::remove_file(&path).expect("it was made one line above");
     let zeros = vec![0; 1 << 20];
     for offset in (0..APPENDED_BYTES_MAX).step_by(zeros.len()) {
         file.write_all_at(&zeros, offset).expect("the disk has room for the file");
