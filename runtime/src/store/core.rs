@@ -20,7 +20,9 @@ use super::view::{Changes, Generation, Reached, Scan, View};
 use super::writer::{Asked, Batch, Failure, Job, Queue};
 use super::{Error, OpenDelivery, Options, Stat, keys};
 use crate::words::event::DeliveryId;
-use crate::words::limits::{CLAIMS_STEP, INDEX_REST_FACTOR, KEY_COPY_BYTES, RECORD_BYTES_MAX};
+use crate::words::limits::{
+    CLAIMS_STEP, INDEX_REST_FACTOR, INDEX_REST_MAX, KEY_COPY_BYTES, RECORD_BYTES_MAX,
+};
 
 pub(super) struct Core {
     pub options: Options,
@@ -265,9 +267,11 @@ impl Core {
         }
     }
 
-    /// The index's thread leaves the processor to others between two steps, unless it is behind.
+    /// The index's thread leaves the processor to others between two steps, unless a generation waits.
+    /// Not yet within a generation: that one waits itself until it is applied, so the rests between its steps end at
+    /// once. Only those between the steps of merging take effect.
     fn rest_after(&self, step: Duration) {
-        self.view.rest(INDEX_REST_FACTOR * step);
+        self.view.rest(step.saturating_mul(INDEX_REST_FACTOR).min(INDEX_REST_MAX));
     }
 
     pub(super) fn note_keys(&self) {

@@ -177,9 +177,6 @@ pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// How far ahead of its records a segment is filled with zeros. A sync behind a write over bytes that the file has is
 /// one write of the disk; where the file grew, the file system's own journal is written too.
 pub const ZEROED_AHEAD_BYTES: usize = 256 * KIB;
-/// As much of the journal, from its end backwards, stays in the page cache; what lies before it leaves, step by step.
-pub const CACHED_BEHIND_BYTES: u64 = 16 * MIB as u64;
-pub const CACHED_STEP_BYTES: u64 = 256 * KIB as u64;
 /// A batch is closed at this many records or bytes.
 pub const BATCH_RECORDS_MAX: usize = 1024;
 pub const BATCH_BYTES_MAX: usize = 8 * MIB;
@@ -210,6 +207,8 @@ pub const CLAIMS_STEP: usize = 512;
 /// The index's thread rests between such steps, this many times as long as one took: done in one go, they would keep
 /// a processor from those who answer senders for as long as the scheduler allows, which is milliseconds.
 pub const INDEX_REST_FACTOR: u32 = 3;
+/// And no longer than this: a step that the disk held up must not hold up the next one.
+pub const INDEX_REST_MAX: Duration = Duration::from_millis(10);
 /// Rows of deliveries that ended that make a table of the history: 2 MiB, and as much in memory before.
 pub const PAST_TABLE_ROWS: usize = 16_384;
 /// Events of one request.

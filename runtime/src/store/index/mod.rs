@@ -55,6 +55,11 @@ pub(super) struct Progress {
     pub clean: Option<u64>,
 }
 
+fn check_size((_, value): &(Blob, Option<Blob>)) {
+    let len = value.as_ref().map_or(0, |value| value.len());
+    assert!(len <= INDEX_VALUE_BYTES_MAX, "a value of the index is too large");
+}
+
 impl Index {
     pub(super) fn open(home: &dyn Home) -> Result<Index, Error> {
         let tree = home.open()?;
@@ -87,7 +92,8 @@ impl Index {
         rest(began.elapsed());
         for blocks in run.iter().flat_map(|run| run.blocks.chunks(bound(SEEN_STEP_BLOCKS))) {
             let began = Instant::now();
-            self.tree.apply(&mut blocks.iter().map(|(key, value)| (key.clone(), Some(value.clone()))))?;
+            let blocks = blocks.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+            self.tree.apply(&mut blocks.inspect(check_size))?;
             rest(began.elapsed());
         }
         let (position, last_batch, written_at) = progress;
@@ -99,10 +105,7 @@ impl Index {
             ),
         ];
         let named = run.as_ref().map(|run| run.meta());
-        let checked = ops.chain(named).chain(self.past.written(ended)).inspect(|(_, value)| {
-            let len = value.as_ref().map_or(0, |value| value.len());
-            assert!(len <= INDEX_VALUE_BYTES_MAX, "a value of the index is too large");
-        });
+        let checked = ops.chain(named).chain(self.past.written(ended)).inspect(check_size);
         self.tree.apply(&mut checked.chain(progress))?;
         run.into_iter().for_each(|run| self.seen.add(run));
         self.past.applied(ended);
