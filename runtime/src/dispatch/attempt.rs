@@ -1,8 +1,11 @@
 //! Attempt: one delivery from its lease to its settle. The half of the line for which nobody waits.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{self, BoxFuture};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tracing::{Instrument, debug, debug_span, error, info, info_span, warn};
 
@@ -12,7 +15,8 @@ use crate::backoff;
 use crate::host::{self, Called, Handler, Wire};
 use crate::store::{self, Ledger, OpenDelivery, Settle, Settled, StoredEvent};
 use crate::words::attempt::{Attempt, Blame, ErrorKind, LogLevel, LogLine, Outcome, Verdict};
-use crate::words::event::Name;
+use crate::words::digest::Digest;
+use crate::words::event::{DeliveryId, Name};
 use crate::words::limits;
 use crate::words::shelf::ShelfRead;
 use crate::words::time::Millis;
@@ -26,6 +30,8 @@ pub struct Context {
     tally: Tally,
     /// See `turn`.
     alone: RwLock<()>,
+    /// See `must_begin_first`.
+    distrusts: AtomicBool,
 }
 
 impl Context {
@@ -38,6 +44,7 @@ impl Context {
             retry: lane.retry,
             shared,
             alone: RwLock::new(()),
+            distrusts: AtomicBool::new(false),
         }
     }
 }
@@ -69,7 +76,7 @@ pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> Ended {
         }
         match attempt(lane, delivery, shown, number).await {
             Ok(ended) => ended,
-            Err(error) => not_written(lane, delivery, error).await,
+            Err(error) => not_written(lane, delivery, &error).await,
         }
     }
     .instrument(span)
@@ -81,10 +88,13 @@ async fn attempt(
     delivery: &OpenDelivery,
     id: &str,
     number: u32,
-) -> Result<Ended, store::Error> {
+) -> Result<Ended, Arc<store::Error>> {
     let ledger = &lane.shared.ledger;
     let mut event = Some(ledger.event(delivery.id.event).await?);
-    ledger.begin(&delivery.id, number, lane.handler.plugin().digest(), Millis::now()).await?;
+    let begin = Arc::new(Begin::of(lane, delivery, number));
+    if lane.must_begin_first(delivery) {
+        begin.once().await?;
+    }
     for run in 1..=limits::SHELF_CONFLICT_RUNS {
         // Held until the settle is durable: only then does an attempt that runs alone read what others wrote.
         let _turn = lane.turn(run).await;
@@ -94,19 +104,30 @@ async fn attempt(
             Some(event) => event,
             None => ledger.event(delivery.id.event).await?,
         };
-        let called = call(lane, as_guest_event(delivery, id, event, number)).await;
-        match settle(lane, delivery, number, started_at, called).await? {
+        let called = call(lane, as_guest_event(delivery, id, event, number), &begin).await;
+        match settle(lane, delivery, &begin, started_at, called).await? {
             Some(ended) => return Ok(ended),
             None => debug!(run, "another delivery changed what this attempt had read; running again"),
         }
     }
     // The last run was alone in its lane, and nobody else writes this shelf.
     let lost = lost("the shelf changed under an attempt that ran alone; please report this");
-    let ended = settle(lane, delivery, number, Millis::now(), lost).await?;
+    let ended = settle(lane, delivery, &begin, Millis::now(), lost).await?;
     Ok(ended.expect("a transaction that read nothing cannot conflict"))
 }
 
 impl Context {
+    /// What kills the daemon before it makes a call would never be counted: so what was there when the daemon came up
+    /// begins in writing, and everything once an attempt ended badly.
+    fn must_begin_first(&self, delivery: &OpenDelivery) -> bool {
+        self.distrusts.load(Ordering::Relaxed) || self.shared.ledger.was_there_at_the_start(&delivery.id)
+    }
+
+    /// An attempt of this lane panicked.
+    pub fn distrust(&self) {
+        self.distrusts.store(true, Ordering::Relaxed);
+    }
+
     /// Attempts run side by side; one that lost the shelf to others twice runs alone.
     async fn turn(&self, run: u32) -> Turn<'_> {
         match run < limits::SHELF_CONFLICT_RUNS {
@@ -116,15 +137,60 @@ impl Context {
     }
 }
 
+type Written = future::Shared<BoxFuture<'static, Result<(), Arc<store::Error>>>>;
+
+/// That an attempt has begun: written once, before its first call leaves, and not at all where it makes none and ends.
+/// Three of these without an end park a delivery.
+struct Begin {
+    ledger: Ledger,
+    delivery: DeliveryId,
+    number: u32,
+    plugin: Digest,
+    /// Goes on where who asked first is gone: a guest whose time was over meanwhile.
+    asked: OnceLock<Written>,
+}
+
+impl Begin {
+    fn of(lane: &Context, delivery: &OpenDelivery, number: u32) -> Begin {
+        let (ledger, plugin) = (lane.shared.ledger.clone(), lane.handler.plugin().digest());
+        Begin { ledger, delivery: delivery.id.clone(), number, plugin, asked: OnceLock::new() }
+    }
+
+    async fn once(&self) -> Result<(), Arc<store::Error>> {
+        let begin = || {
+            let (ledger, id, number, plugin) =
+                (self.ledger.clone(), self.delivery.clone(), self.number, self.plugin);
+            let begin = async move { Ok(ledger.begin(&id, number, plugin, Millis::now()).await?) };
+            begin.boxed().shared()
+        };
+        self.asked.get_or_init(begin).clone().await
+    }
+
+    /// False where nobody asked.
+    async fn is_durable(&self) -> Result<bool, Arc<store::Error>> {
+        match self.asked.get() {
+            Some(asked) => asked.clone().await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+impl host::Effects for Begin {
+    fn begin(&self) -> host::EffectFuture<'_, ()> {
+        Box::pin(async move { self.once().await.map_err(|error| error.to_string()) })
+    }
+}
+
 enum Turn<'a> {
     Shared { _guard: RwLockReadGuard<'a, ()> },
     Alone { _guard: RwLockWriteGuard<'a, ()> },
 }
 
 /// One call of the handler, given up where the drain is over; what it did until then is in its record.
-async fn call(lane: &Context, event: host::Event) -> Called {
+async fn call(lane: &Context, event: host::Event, begin: &Arc<Begin>) -> Called {
     let given_up = lane.shared.abort.cancelled();
-    let call = lane.handler.call_until(event, lane.shelf.clone(), Wire::Live, given_up);
+    let wire = Wire::Live(begin.clone());
+    let call = lane.handler.call_until(event, lane.shelf.clone(), wire, given_up);
     call.instrument(debug_span!("call")).await
 }
 
@@ -132,15 +198,16 @@ async fn call(lane: &Context, event: host::Event) -> Called {
 async fn settle(
     lane: &Context,
     delivery: &OpenDelivery,
-    number: u32,
+    begin: &Begin,
     started_at: Millis,
     called: Called,
-) -> Result<Option<Ended>, store::Error> {
+) -> Result<Option<Ended>, Arc<store::Error>> {
     let verdict = judge(lane, delivery, &called.outcome);
-    let (outcome, took) = (called.outcome.clone(), called.took);
+    let (outcome, took, number) = (called.outcome.clone(), called.took, begin.number);
     let settle = Settle {
         delivery: delivery.id.clone(),
         handler: delivery.handler.clone(),
+        begun: begin.is_durable().await?,
         attempt: Attempt {
             number,
             started_at,
@@ -206,6 +273,7 @@ fn shortened(settle: &Settle) -> Settle {
     Settle {
         delivery: settle.delivery.clone(),
         handler: settle.handler.clone(),
+        begun: settle.begun,
         attempt: Attempt {
             number: settle.attempt.number,
             started_at: settle.attempt.started_at,
@@ -297,7 +365,7 @@ async fn park(lane: &Context, delivery: &OpenDelivery, reason: &str) -> Ended {
 }
 
 /// What concerns the store makes the lane wait; what concerns one delivery sets that one aside.
-async fn not_written(lane: &Context, delivery: &OpenDelivery, error: store::Error) -> Ended {
+async fn not_written(lane: &Context, delivery: &OpenDelivery, error: &store::Error) -> Ended {
     match error {
         store::Error::WrongState(..) | store::Error::NoSuchDelivery(_) => {
             debug!(%error, "the operator ended the delivery meanwhile");
@@ -370,8 +438,7 @@ mod tests {
 
     use super::*;
     use crate::words::attempt::CallRecord;
-    use crate::words::digest::Digest;
-    use crate::words::event::{DeliveryId, EventRef};
+    use crate::words::event::EventRef;
     use crate::words::shelf::{ShelfTxn, ShelfWrite};
 
     fn settle(outcome: Outcome, verdict: Verdict) -> Settle {
@@ -384,6 +451,7 @@ mod tests {
         let mut shelf = ShelfTxn::default();
         shelf.writes.insert("seen".to_owned(), ShelfWrite::Delete);
         Settle {
+            begun: true,
             delivery: DeliveryId {
                 event: EventRef { position: 7, ordinal: 0 },
                 subscription: Name::new("s").unwrap(),

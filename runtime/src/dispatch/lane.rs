@@ -333,9 +333,10 @@ impl Lease {
 }
 
 impl Drop for Lease {
-    /// Its attempt panicked. The ledger knows it as begun without an end, and the index gives it back as such.
+    /// Its attempt panicked. The index gives it back, and the next time it is begun in writing.
     fn drop(&mut self) {
         if !self.has_ended {
+            self.line.context.distrust();
             error!(delivery = %self.delivery.id, "an attempt ended badly; please report this");
             self.line.end(&self.delivery.id, Ended::Settled);
             self.line.changed.notify_one();

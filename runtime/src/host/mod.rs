@@ -233,9 +233,9 @@ impl Handler {
 }
 
 /// Whether outbound calls leave the machine: `plugin run` without `--live` sends nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Wire {
-    Live,
+    Live(Arc<dyn Effects>),
     /// Granted calls are answered with these in turn, the last one again and again; with none of them, each is
     /// answered 200 with an empty JSON object.
     Dry(Vec<DryAnswer>),
@@ -294,6 +294,24 @@ pub trait Shelf: Send + Sync {
     ) -> ShelfFuture<'a, Vec<String>>;
     /// Bytes now on the shelf, for the quota.
     fn bytes<'a>(&'a self) -> ShelfFuture<'a, u64>;
+}
+
+/// Where it is written down what an attempt does to the world. Two bodies: the ledger's (in dispatch), and `Unrecorded`.
+pub trait Effects: Send + Sync {
+    /// That this attempt has begun is durable when this returns; asked before each call of the guest leaves. Where
+    /// it fails nothing may leave, and the error says why.
+    fn begin(&self) -> EffectFuture<'_, ()>;
+}
+
+pub type EffectFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+
+/// Nothing is written down: a plugin tried on a laptop.
+pub struct Unrecorded;
+
+impl Effects for Unrecorded {
+    fn begin(&self) -> EffectFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 pub type ShelfFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;

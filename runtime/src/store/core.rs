@@ -256,22 +256,21 @@ impl Core {
             let began = Instant::now();
             let is_busy = self.tidy_index()?;
             if is_busy {
-                self.rest_after(began.elapsed());
+                self.rest_after(began.elapsed(), 0);
             }
             let next = if is_busy { self.view.next_full() } else { self.view.next() };
             match next {
-                Some(generation) => self.index_generation(&generation, &|step| self.rest_after(step))?,
+                Some(generation) => self.index_generation(&generation, &|step| self.rest_after(step, 1))?,
                 None if is_busy && !self.view.is_stopping() => {}
                 None => return Ok(()),
             }
         }
     }
 
-    /// The index's thread leaves the processor to others between two steps, unless a generation waits.
-    /// Not yet within a generation: that one waits itself until it is applied, so the rests between its steps end at
-    /// once. Only those between the steps of merging take effect.
-    fn rest_after(&self, step: Duration) {
-        self.view.rest(step.saturating_mul(INDEX_REST_FACTOR).min(INDEX_REST_MAX));
+    /// The index's thread leaves the processor to others between two steps, unless a generation waits beside the
+    /// `under_way` ones that it works on.
+    fn rest_after(&self, step: Duration, under_way: usize) {
+        self.view.rest(step.saturating_mul(INDEX_REST_FACTOR).min(INDEX_REST_MAX), under_way);
     }
 
     pub(super) fn note_keys(&self) {

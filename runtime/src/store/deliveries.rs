@@ -78,19 +78,24 @@ pub(super) async fn begin(core: &Core, begun: Begun) -> Result<(), Error> {
     core.change(move |batch| {
         let Record::Begun(begun) = &record else { unreachable!("it was made one line above") };
         let row = batch.stage.row_of(&begun.delivery)?;
-        // Listed as due a moment ago and ended since, or begun twice from one listing: it is not called again.
-        let next = row.attempts.saturating_add(row.begun_without_end).saturating_add(1);
-        if row.status != Status::Open || begun.number != next {
-            return Err(Error::WrongState(begun.delivery.clone(), row.status));
-        }
+        may_begin(&row, &begun.delivery, begun.number)?;
         batch.append_drafted(&draft, &record, row.head).map(drop)
     })
     .await
 }
 
+/// Listed as due a moment ago and ended since, or begun twice from one listing: it is not called again.
+fn may_begin(row: &Row, delivery: &DeliveryId, number: u32) -> Result<(), Error> {
+    let next = row.attempts.saturating_add(row.begun_without_end).saturating_add(1);
+    match row.status == Status::Open && number == next {
+        true => Ok(()),
+        false => Err(Error::WrongState(delivery.clone(), row.status)),
+    }
+}
+
 pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<Settled, Error> {
     let clock = core.clock.expiry(now);
-    let Settle { delivery, handler, attempt, verdict, shelf: txn } = settle;
+    let Settle { delivery, handler, begun, attempt, verdict, shelf: txn } = settle;
     let parts = SettleRecord { delivery, handler, at: now, attempt, verdict, writes: Vec::new() };
     // Without writes it can be encoded here; sums are known in the writer only.
     let record = Record::Settle(Box::new(parts));
@@ -100,6 +105,9 @@ pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<S
     core.change_of(bytes, move |batch| {
         let Record::Settle(mut settle) = record else { unreachable!("it was made a few lines above") };
         let row = batch.stage.row_of(&settle.delivery)?;
+        if !begun {
+            may_begin(&row, &settle.delivery, settle.attempt.number)?;
+        }
         if !shelf::holds(&batch.stage, &settle.handler, &txn, clock)? {
             return Ok(Settled::Conflict);
         }

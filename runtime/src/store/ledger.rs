@@ -136,7 +136,13 @@ impl Ledger {
         deliveries::event(self.core(), event)?.ok_or(Error::NoSuchEvent(event))
     }
 
-    /// Written and durable before the handler is called. `number`: as history counts attempts.
+    /// Whether a delivery was accepted before this process opened the ledger.
+    pub fn was_there_at_the_start(&self, delivery: &DeliveryId) -> bool {
+        delivery.event.position < self.core().opened_at
+    }
+
+    /// Written and durable before an attempt acts on the world. `number`: as history counts attempts. An attempt that
+    /// does nothing but end may be settled without it.
     ///
     /// # Errors
     /// `WrongState` where the delivery is not open any more, or this attempt was settled already: it is not called.

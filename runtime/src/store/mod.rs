@@ -278,6 +278,8 @@ pub struct StoredEvent {
 pub struct Settle {
     pub delivery: DeliveryId,
     pub handler: Name,
+    /// Whether `begin` was durable. Where it was not asked for, the attempt counts from here.
+    pub begun: bool,
     pub attempt: Attempt,
     pub verdict: Verdict,
     pub shelf: ShelfTxn,

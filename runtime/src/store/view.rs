@@ -80,6 +80,8 @@ struct Inner {
     lag: usize,
     /// How far the index has come.
     applied: u64,
+    /// How many wait for the index to come further.
+    awaited: usize,
     stopping: bool,
 }
 
@@ -145,29 +147,37 @@ impl View {
         }
     }
 
-    /// The next generation for the index. Waits for one; gathers for a moment where it is small. None: stop.
+    /// The next generation for the index. Waits for one; gathers for a moment where it is small and nobody waits for
+    /// it. None: stop.
     pub(super) fn next(&self) -> Option<Arc<Generation>> {
         let mut inner = self.lock();
         while inner.sealed.is_empty() && inner.active.is_empty() && !inner.stopping {
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
-        inner = self.gather(inner, INDEX_PACE);
+        inner = self.gather(inner, INDEX_PACE, 0);
         if inner.stopping {
             return None;
         }
         inner.first_sealed()
     }
 
-    /// Waits for a moment, or until a generation is full.
-    fn gather<'a>(&self, inner: MutexGuard<'a, Inner>, moment: Duration) -> MutexGuard<'a, Inner> {
-        let is_idle = |inner: &mut Inner| inner.sealed.is_empty() && !inner.stopping;
+    /// Waits for a moment, or until more than `under_way` generations are full.
+    fn gather<'a>(
+        &self,
+        inner: MutexGuard<'a, Inner>,
+        moment: Duration,
+        under_way: usize,
+    ) -> MutexGuard<'a, Inner> {
+        let is_idle =
+            |inner: &mut Inner| inner.sealed.len() <= under_way && inner.awaited == 0 && !inner.stopping;
         let waited = self.changed.wait_timeout_while(inner, moment, is_idle);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Leaves the processor to others for a moment, unless a generation is full.
-    pub(super) fn rest(&self, moment: Duration) {
-        drop(self.gather(self.lock(), moment));
+    /// Leaves the processor to others for a moment, unless a generation is full beside the `under_way` ones that
+    /// whoever rests has in hand: those leave the view only when they are applied.
+    pub(super) fn rest(&self, moment: Duration, under_way: usize) {
+        drop(self.gather(self.lock(), moment, under_way));
     }
 
     /// The next generation that is full.
@@ -199,6 +209,7 @@ impl View {
 
     /// Until the index has come to `position`. False: it stopped before.
     pub(super) async fn wait_applied(&self, position: u64) -> bool {
+        let _hurry = Hurry::of(self);
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
@@ -225,6 +236,23 @@ impl View {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The index does not rest while this lives.
+struct Hurry<'a>(&'a View);
+
+impl Hurry<'_> {
+    fn of(view: &View) -> Hurry<'_> {
+        view.lock().awaited += 1;
+        view.changed.notify_all();
+        Hurry(view)
+    }
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.lock().awaited -= 1;
     }
 }
 

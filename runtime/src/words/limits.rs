@@ -188,16 +188,16 @@ pub const WRITER_QUEUE_MAX: usize = 4096;
 /// One record of the journal: a body at its cap, its headers, and room.
 pub const RECORD_BYTES_MAX: usize = GIB;
 /// Records that go to the index in one batch ...
-pub const INDEX_BATCH_RECORDS_MAX: usize = 16_384;
+pub const INDEX_BATCH_RECORDS_MAX: usize = 32_768;
 /// ... or changes of single keys, if there are as many before. sled lets nobody read while it applies a batch.
 pub const INDEX_BATCH_CHANGES_MAX: usize = 2048;
 /// Rows of deliveries under way that the writer keeps, so that it need not wait for a batch of the index to be applied.
 pub const HOT_ROWS_MAX: usize = 65_536;
 /// The index waits this long for more records: a delivery that ends meanwhile costs it nothing.
-pub const INDEX_PACE: Duration = Duration::from_millis(200);
-/// The filters before the runs of idempotency keys: at ten bits a key, fewer than one new event in fifty has to ask
-/// the index for one of them.
-pub const FILTER_BITS_PER_KEY: usize = 10;
+pub const INDEX_PACE: Duration = Duration::from_secs(1);
+/// The filters before the runs of idempotency keys: at twenty bits a key, fewer than one new event in a hundred has to
+/// ask the index for one of them, and with it to wait where a batch is being applied.
+pub const FILTER_BITS_PER_KEY: usize = 20;
 /// Runs of idempotency keys of like size that are merged at once.
 pub const SEEN_MERGE_RUNS: usize = 4;
 /// Blocks that are read, written or removed in one step of merging.

@@ -19,7 +19,7 @@ use crate::cli::times::took;
 use crate::cli::{DEFAULT_CONFIG, Ended, Result, setup};
 use crate::host::{
     self, BoundSecret, CallLimits, Called, DryAnswer, Event, Grants, Handler, Manifest, Plugin, SettingKind,
-    Shelf, ShelfFuture, Wire,
+    Shelf, ShelfFuture, Unrecorded, Wire,
 };
 use crate::words::attempt::{CallRecord, LogLine, Outcome};
 use crate::words::event::Name;
@@ -120,7 +120,7 @@ impl Run {
         for warning in warnings {
             screen.say(&format!("{}: {}", clean(&warning.key), clean(&warning.message)));
         }
-        let wire = if self.live { Wire::Live } else { Wire::Dry(self.answer.clone()) };
+        let wire = if self.live { Wire::Live(Arc::new(Unrecorded)) } else { Wire::Dry(self.answer.clone()) };
         let runtime = guests()?;
         let called = runtime.block_on(handler.call(event, Arc::new(EmptyShelf), wire));
         self.show(&called, screen)?;

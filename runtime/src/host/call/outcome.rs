@@ -86,6 +86,7 @@ fn timed_out(budget: Duration, waiting: Waiting) -> Outcome {
         Waiting::Guest => (Blame::Plugin, "the handler was still running"),
         Waiting::Http => (Blame::Remote, "an HTTP call had no answer yet"),
         Waiting::Shelf => (Blame::Host, "the handler's state had not answered yet"),
+        Waiting::Ledger => (Blame::Host, "it was not written down yet that the attempt makes a call"),
     };
     let reason = format!("not done within {} ms: {doing}", budget.as_millis());
     Failure { kind: ErrorKind::Timeout, blame, reason, permanent: false }.into_outcome(None)
@@ -289,9 +290,12 @@ mod tests {
 
     #[test]
     fn waiting_decides_who_is_blamed_for_a_timeout() {
-        for (waiting, blame) in
-            [(Waiting::Guest, Blame::Plugin), (Waiting::Http, Blame::Remote), (Waiting::Shelf, Blame::Host)]
-        {
+        for (waiting, blame) in [
+            (Waiting::Guest, Blame::Plugin),
+            (Waiting::Http, Blame::Remote),
+            (Waiting::Shelf, Blame::Host),
+            (Waiting::Ledger, Blame::Host),
+        ] {
             let trace = trace(Cause::Plugin);
             trace.waiting(waiting);
             let (kind, blamed, reason, permanent) =

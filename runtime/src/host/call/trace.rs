@@ -34,6 +34,8 @@ pub(in crate::host) enum Waiting {
     Guest,
     Http,
     Shelf,
+    /// The ledger, which is to write that the attempt has begun.
+    Ledger,
 }
 
 /// What the last thing that a guest asked of the host in vain says about a failure that follows.

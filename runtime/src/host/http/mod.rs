@@ -167,12 +167,19 @@ impl Session {
         let has_credentials = prepared.has_credentials;
         let room = self.grant.limits.call_bytes.saturating_sub(self.bytes);
         let cap = self.grant.limits.response_bytes.min(usize::try_from(room).unwrap_or(usize::MAX));
-        if let Wire::Dry(answers) = &self.wire {
-            let answer = dry_answer(answers, self.dry, cap);
-            self.dry += 1;
-            self.bytes = self.bytes.saturating_add(answer.body.len() as u64);
-            return Ok(answer);
-        }
+        let effects = match &self.wire {
+            Wire::Live(effects) => Arc::clone(effects),
+            Wire::Dry(answers) => {
+                let answer = dry_answer(answers, self.dry, cap);
+                self.dry += 1;
+                self.bytes = self.bytes.saturating_add(answer.body.len() as u64);
+                return Ok(answer);
+            }
+        };
+        self.trace.waiting(Waiting::Ledger);
+        let begun = effects.begin().await;
+        self.trace.waiting(Waiting::Guest);
+        begun.map_err(|why| Failure { error: Error::Unavailable(why), status: None })?;
         self.trace.waiting(Waiting::Http);
         let sent = self.grant.client.send(prepared.request, Instant::now() + time, cap);
         // On the heap: the fiber below has a stack of its own, and not a large one.

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 
 use crate::host::{
     BoundSecret, CallLimits, Called, Engine, Event, Grants, Handler, Options, Plugin, Shelf, ShelfFuture,
-    Wire,
+    Unrecorded, Wire,
 };
 use crate::words::attempt::{Blame, ErrorKind, Outcome};
 use crate::words::event::Name;
@@ -113,7 +113,12 @@ impl Setup {
 }
 
 pub(in crate::host) async fn call(handler: &Handler) -> Called {
-    handler.call(event(), Arc::new(Memory::default()), Wire::Live).await
+    handler.call(event(), Arc::new(Memory::default()), live()).await
+}
+
+/// Calls leave, and nobody writes down that they do.
+pub(in crate::host) fn live() -> Wire {
+    Wire::Live(Arc::new(Unrecorded))
 }
 
 pub(in crate::host) fn event() -> Event {

@@ -166,7 +166,7 @@ fn a_stopped_attempt_tells_what_it_did_up_to_then() {
                 tokio::task::yield_now().await;
             }
         };
-        let called = handler.call_until(event(), Arc::new(Memory::default()), Wire::Live, stop).await;
+        let called = handler.call_until(event(), Arc::new(Memory::default()), live(), stop).await;
         let stopped = "the daemon was stopped during this attempt";
         assert_eq!(failure(&called), (ErrorKind::Interrupted, Blame::Host, stopped, false));
         assert!(matches!(called.outcome, Outcome::Failed { after_ms: Some(0), .. }));
@@ -188,19 +188,19 @@ fn a_loop_is_stopped_and_gives_back_its_instance() {
             setup.engine = engine.clone();
             setup.bind()
         };
-        let live = async {
+        let given_up = async {
             while engine.inner.instances.available_permits() > 0 {
                 tokio::task::yield_now().await;
             }
         };
         let shelf = || Arc::new(Memory::default());
-        let called = with("loop").call_until(event(), shelf(), Wire::Live, live).await;
+        let called = with("loop").call_until(event(), shelf(), live(), given_up).await;
         assert_eq!(failure(&called).0, ErrorKind::Interrupted);
         assert_eq!(engine.inner.instances.available_permits(), 1);
 
         let held = engine.inner.instances.acquire().await.unwrap();
         let at_once = std::future::ready(());
-        let called = with("noop").call_until(event(), shelf(), Wire::Live, at_once).await;
+        let called = with("noop").call_until(event(), shelf(), live(), at_once).await;
         assert_eq!(failure(&called).0, ErrorKind::Interrupted, "also while it waits for an instance");
         drop(held);
         assert_eq!(call(&with("noop")).await.outcome, Outcome::Done { note: None });

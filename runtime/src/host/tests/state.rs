@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rig::*;
-use crate::host::{Shelf, ShelfFuture, Wire};
+use crate::host::{Shelf, ShelfFuture};
 use crate::words::attempt::{Blame, ErrorKind};
 use crate::words::shelf::{ShelfRead, ShelfWrite};
 
@@ -21,7 +21,7 @@ fn an_attempt_reads_its_own_writes_and_leaves_a_transaction() {
         assert!(called.shelf.reads.is_empty());
 
         let memory = Memory([("a".into(), "1".into()), ("c".into(), "1".into())].into());
-        let called = Setup::new("list-state").bind().call(event(), Arc::new(memory), Wire::Live).await;
+        let called = Setup::new("list-state").bind().call(event(), Arc::new(memory), live()).await;
         assert_eq!(note(&called), "b,c");
         assert_eq!(called.shelf.lists[0].keys, ["a", "c"]);
     });
@@ -76,7 +76,7 @@ fn a_broken_shelf_is_the_hosts_fault() {
         ];
         for (shelf, kind, expected) in cases {
             let handler = Setup::new("get-state").limits(|l| l.timeout = Duration::from_millis(300)).bind();
-            let called = handler.call(event(), Arc::new(shelf), Wire::Live).await;
+            let called = handler.call(event(), Arc::new(shelf), live()).await;
             let (found, blame, reason, permanent) = failure(&called);
             assert_eq!((found, blame, permanent), (kind, Blame::Host, false), "{reason}");
             assert!(reason.contains(expected), "{reason}");

@@ -165,6 +165,7 @@ pub(super) fn done() -> Outcome {
 
 pub(super) fn settle_with(id: &DeliveryId, number: u32, outcome: Outcome, verdict: Verdict) -> Settle {
     Settle {
+        begun: true,
         delivery: id.clone(),
         handler: name("crm"),
         attempt: attempt(number, outcome),

@@ -130,9 +130,15 @@ impl Life {
     }
 
     pub(super) fn settle(&mut self) -> Result<(), String> {
-        let Some(id) = self.any_row(|row| row.begun > 0) else { return Ok(()) };
+        let begun = self.dice.percent(70);
+        let fits = |row: &super::model::Row| if begun { row.begun > 0 } else { row.status == Status::Open };
+        let Some(id) = self.any_row(fits) else { return Ok(()) };
         let row = self.model.rows[&id].clone();
-        let number = (row.attempts + row.begun).max(1);
+        let number = match begun {
+            true => (row.attempts + row.begun).max(1),
+            // It made no call, so nobody wrote that it had begun.
+            false => row.attempts + row.begun + 1,
+        };
         let (now, clock) = self.clock();
         let verdict = self.verdict(now);
         let shelf = self.transaction(&row.handler, clock)?;
@@ -150,7 +156,7 @@ impl Life {
             plugin: PLUGIN,
             memory_bytes: 0,
         };
-        let settle = Settle { delivery: id, handler: row.handler, attempt, verdict, shelf };
+        let settle = Settle { delivery: id, handler: row.handler, begun, attempt, verdict, shelf };
         self.ask(Op::Settle { settle: Box::new(settle), now, clock });
         Ok(())
     }

@@ -148,8 +148,12 @@ impl std::fmt::Display for Op {
             Op::Begin { id, number, .. } => write!(f, "begin {number} of {id}"),
             Op::Settle { settle, .. } => write!(
                 f,
-                "settle {} of {} as {:?} with {:?}",
-                settle.attempt.number, settle.delivery, settle.verdict, settle.shelf
+                "settle {} of {}{} as {:?} with {:?}",
+                settle.attempt.number,
+                settle.delivery,
+                if settle.begun { "" } else { ", which was not begun," },
+                settle.verdict,
+                settle.shelf
             ),
             Op::Park { id, .. } => write!(f, "park {id}"),
             Op::Rule { id, ruling, .. } => write!(f, "{ruling:?} {id}"),

@@ -140,8 +140,11 @@ impl Model {
     }
 
     pub(super) fn can_settle(&self, settle: &Settle, clock: Millis) -> Answer {
+        let begun =
+            if settle.begun { Answer::Fine } else { self.can_begin(&settle.delivery, settle.attempt.number) };
         match self.rows.contains_key(&settle.delivery) {
             false => Answer::NoSuch,
+            true if begun != Answer::Fine => begun,
             true if self.holds(&settle.handler, &settle.shelf, clock) => Answer::Fine,
             true => Answer::Conflict,
         }
