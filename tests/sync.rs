@@ -148,6 +148,7 @@ fn lane(behaviour: &str) -> Lane {
         origins: Vec::new(),
         networks: Vec::new(),
         limits: host::CallLimits { timeout: Duration::from_secs(300), ..host::CallLimits::default() },
+        effects: host::EffectPolicy::default(),
     };
     let loaded = engine.load(&plugin("test_handlers")).unwrap();
     let handler = Handler::bind(&engine, loaded, grants).map_err(|p| format!("{p:?}")).unwrap().0;

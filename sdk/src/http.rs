@@ -33,12 +33,9 @@
 //!
 //! # What happened
 //!
-//! In this version of the daemon every attempt sends its calls again: they are made at least once. What follows
-//! is the contract, and takes effect when the recording of calls is built. The fake host of
-//! [`testing`](crate::testing) keeps to it already, so that a plugin can be written for it now.
-//!
 //! An unsafe call (POST, PUT, PATCH, DELETE) that was answered 2xx *happened*: when the delivery is tried again,
-//! it is to be answered from the record. It is recognised by its [`key`](Request::key), which must be the same
+//! it is answered from the record. A call without an answer may have happened: it is sent again with the same
+//! `Idempotency-Key`, unless the operator chose to be asked. A call is recognised by its [`key`](Request::key), which must be the same
 //! in every attempt and different for each call of a delivery. Without a key its bytes recognise it: then keep
 //! attempt numbers, clocks and the order of a `HashMap` out of them.
 //!

@@ -35,6 +35,7 @@ use crate::store::{
 };
 use crate::verify::rotation;
 use crate::words::attempt::ErrorKind;
+use crate::words::effect::Resolution;
 use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::limits;
 use crate::words::time::Millis;
@@ -57,6 +58,7 @@ pub(super) fn private(admin: Arc<Admin>) -> Router {
         .route("/deliveries/{delivery}", get(delivery))
         .route("/deliveries/{delivery}/retry", post(retry))
         .route("/deliveries/{delivery}/cancel", post(cancel))
+        .route("/deliveries/{delivery}/resolve/{resolution}", post(resolve))
         .route("/sources", get(sources))
         .route("/handlers", get(handlers))
         .route("/stat", get(stat))
@@ -206,6 +208,16 @@ async fn retry(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answe
 
 async fn cancel(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer<Ruled> {
     rule(&admin, &id, Ruling::Cancel).await
+}
+
+async fn resolve(
+    State(admin): State<Arc<Admin>>,
+    Path((id, resolution)): Path<(String, Resolution)>,
+) -> Answer<Ruled> {
+    let delivery: DeliveryId = id.parse().map_err(Wrong::bad)?;
+    admin.ledger.resolve(&delivery, resolution, Millis::now()).await?;
+    tracing::info!(%delivery, %resolution, "the operator said what became of a call");
+    Ok(Json(Ruled { delivery, ruling: Ruling::Retry }))
 }
 
 async fn rule(admin: &Admin, id: &str, ruling: Ruling) -> Answer<Ruled> {
@@ -438,7 +450,7 @@ impl From<store::Error> for Wrong {
         let status = match &error {
             E::NoSuchDelivery(_) | E::NoSuchEvent(_) => StatusCode::NOT_FOUND,
             E::BadCursor(_) => StatusCode::BAD_REQUEST,
-            E::WrongState(..) | E::Directory(..) => StatusCode::CONFLICT,
+            E::WrongState(..) | E::NothingToResolve(_) | E::Directory(..) => StatusCode::CONFLICT,
             E::Closing | E::Failed(_) | E::DiskFull(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

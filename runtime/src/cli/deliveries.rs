@@ -14,19 +14,21 @@ use super::table::Table;
 use super::times::{moment_argument, relative, took};
 use super::{Ended, Result};
 use crate::admin::view::Ruled;
-use crate::store::{DeliveryHistory, DeliveryRow, Page, Ruling, Status};
+use crate::store::{DeliveryHistory, DeliveryRow, Page, Status};
 use crate::words::attempt::{Attempt, CallRecord, ErrorKind, LogLine, Outcome};
+use crate::words::effect::Resolution;
 use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::limits;
 use crate::words::time::Millis;
 
-/// List deliveries, show one with its attempts, run some again, or end some.
+/// List deliveries, show one with its attempts, run some again, end some, or say what became of a call.
 #[derive(Debug, Subcommand)]
 pub(super) enum Deliveries {
     List(List),
     Show(Show),
     Retry(Retry),
     Cancel(Cancel),
+    Resolve(Resolve),
 }
 
 /// List deliveries, newest first: one for each event and subscription.
@@ -78,6 +80,71 @@ pub(super) struct Cancel {
     which: Which,
 }
 
+/// Say what became of the call that a parked delivery waits with; it runs again at once.
+///
+/// `deliveries show` names the call. A call that happened is never sent again. One that did not is sent as a new one, with
+/// a new idempotency key; `--send` sends it with the old key, for a service that knows it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  longshore deliveries resolve 1f3a.replies-to-slack --happened
+  longshore deliveries resolve --status parked --handler slack-notify --send --yes")]
+pub(super) struct Resolve {
+    #[command(flatten)]
+    word: Word,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Word {
+    /// It did: do not send it again.
+    #[arg(long)]
+    happened: bool,
+    /// It did not: send it as a new call.
+    #[arg(long)]
+    did_not: bool,
+    /// Nobody knows: send it again.
+    #[arg(long)]
+    send: bool,
+}
+
+impl Word {
+    fn resolution(&self) -> Resolution {
+        match (self.happened, self.did_not) {
+            (true, _) => Resolution::Happened,
+            (_, true) => Resolution::DidNot,
+            _ => Resolution::Send,
+        }
+    }
+}
+
+/// What is asked of the daemon about a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Retry,
+    Cancel,
+    Resolve(Resolution),
+}
+
+impl Order {
+    fn verb(self) -> &'static str {
+        match self {
+            Order::Retry => "retry",
+            Order::Cancel => "cancel",
+            Order::Resolve(_) => "resolve",
+        }
+    }
+
+    fn path(self, id: &DeliveryId) -> String {
+        match self {
+            Order::Resolve(resolution) => format!("/deliveries/{id}/resolve/{resolution}"),
+            order => format!("/deliveries/{id}/{}", order.verb()),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 struct Which {
     /// The first column of `deliveries list`; none: all that the filters find, for which --status is needed.
@@ -127,8 +194,8 @@ struct Filter {
 }
 
 const STATUSES: [&str; 7] = ["open", "held", "parked", "done", "skipped", "dead", "cancelled"];
-const ERROR_KINDS: [&str; 8] =
-    ["retry", "reject", "trap", "timeout", "memory", "denied", "host", "interrupted"];
+const ERROR_KINDS: [&str; 9] =
+    ["retry", "reject", "trap", "timeout", "memory", "denied", "host", "interrupted", "uncertain"];
 
 /// A word of a closed set, read as the API writes it.
 fn word<T: DeserializeOwned + Clone + Send + Sync + 'static>(
@@ -162,8 +229,11 @@ impl Deliveries {
         match self {
             Deliveries::List(list) => list.run(screen).await,
             Deliveries::Show(show) => show.run(screen).await,
-            Deliveries::Retry(retry) => retry.which.rule(Ruling::Retry, screen).await,
-            Deliveries::Cancel(cancel) => cancel.which.rule(Ruling::Cancel, screen).await,
+            Deliveries::Retry(retry) => retry.which.rule(Order::Retry, screen).await,
+            Deliveries::Cancel(cancel) => cancel.which.rule(Order::Cancel, screen).await,
+            Deliveries::Resolve(resolve) => {
+                resolve.which.rule(Order::Resolve(resolve.word.resolution()), screen).await
+            }
         }
     }
 }
@@ -268,7 +338,8 @@ fn whole(history: &DeliveryHistory, now: Millis, screen: &Screen) -> String {
     }
     for ruling in &history.rulings {
         let order = wire_word(&ruling.ruling).unwrap_or_default();
-        text += &format!("\n{} by the operator at {}\n", order, ruling.at);
+        let word = ruling.resolution.map(|word| format!(", whose word on the call is `{word}`"));
+        text += &format!("\n{order} by the operator at {}{}\n", ruling.at, word.unwrap_or_default());
     }
     text
 }
@@ -344,6 +415,7 @@ fn call_target(call: &CallRecord) -> String {
     text += call.key.as_ref().map(|key| format!(" key {key}")).as_deref().unwrap_or("");
     text += if call.recorded { ", from the record" } else { "" };
     text += if call.disowned { ", disowned" } else { "" };
+    text += if call.after_unknown { ", perhaps sent before" } else { "" };
     text + call.error.as_ref().map(|error| format!(": {error}")).as_deref().unwrap_or("")
 }
 
@@ -376,7 +448,7 @@ pub(super) fn size(bytes: u64) -> String {
 // === retry and cancel ===
 
 impl Which {
-    async fn rule(self, ruling: Ruling, screen: &Screen) -> Result {
+    async fn rule(self, order: Order, screen: &Screen) -> Result {
         if self.deliveries.is_empty() && self.filter.status.is_none() {
             return Err(Failure::Usage(
                 "name deliveries, or say which with --status (and further filters)".to_owned(),
@@ -386,9 +458,9 @@ impl Which {
         let named = !self.deliveries.is_empty();
         let ids = if named { self.deliveries } else { find(&mut daemon, &self.filter, screen).await? };
         if !named && !self.yes && !ids.is_empty() {
-            confirm(ruling, ids.len())?;
+            confirm(order, ids.len())?;
         }
-        let told = carry_out(&mut daemon, ruling, &ids, screen).await?;
+        let told = carry_out(&mut daemon, order, &ids, screen).await?;
         if screen.json {
             screen.print_json(&told)?;
         }
@@ -416,8 +488,8 @@ async fn find(daemon: &mut Daemon, filter: &Filter, screen: &Screen) -> Result<V
     Ok(ids)
 }
 
-fn confirm(ruling: Ruling, count: usize) -> Result<()> {
-    let order = wire_word(&ruling).unwrap_or_default();
+fn confirm(order: Order, count: usize) -> Result<()> {
+    let order = order.verb();
     if !std::io::stdin().is_terminal() {
         return Err(Failure::Usage(format!("this would {order} {count} deliveries; add --yes to do it")));
     }
@@ -444,11 +516,10 @@ struct NotRuled {
     error: String,
 }
 
-async fn carry_out(daemon: &mut Daemon, ruling: Ruling, ids: &[DeliveryId], screen: &Screen) -> Result<Told> {
-    let order = wire_word(&ruling).unwrap_or_default();
+async fn carry_out(daemon: &mut Daemon, order: Order, ids: &[DeliveryId], screen: &Screen) -> Result<Told> {
     let mut told = Told::default();
     for id in ids {
-        match daemon.post::<Ruled>(&format!("/deliveries/{id}/{order}")).await {
+        match daemon.post::<Ruled>(&order.path(id)).await {
             Ok(ruled) => told.ruled.push(ruled),
             Err(Failure::Failed { message, .. }) => {
                 let known = message.contains(&id.to_string());
@@ -459,7 +530,7 @@ async fn carry_out(daemon: &mut Daemon, ruling: Ruling, ids: &[DeliveryId], scre
             Err(failure) => return Err(failure),
         }
     }
-    let past = if ruling == Ruling::Retry { "due now" } else { "cancelled" };
+    let past = if order == Order::Cancel { "cancelled" } else { "due now" };
     screen.say(&format!("{} {past}, {} failed", told.ruled.len(), told.failed.len()));
     Ok(told)
 }
@@ -468,7 +539,7 @@ async fn carry_out(daemon: &mut Daemon, ruling: Ruling, ids: &[DeliveryId], scre
 mod tests {
     use super::*;
     use crate::cli::daemon::fake::Fake;
-    use crate::store::{Interrupted, RulingRow};
+    use crate::store::{Interrupted, Ruling, RulingRow};
     use crate::words::attempt::{Blame, LogLevel};
     use crate::words::digest::Digest;
 
@@ -520,6 +591,7 @@ DELIVERY               ACCEPTED                  TYPE              EVENT ID  HAN
             credentials: vec!["webhook".to_owned()],
             recorded: false,
             disowned: false,
+            after_unknown: false,
         };
         let log = LogLine {
             at_ms: 12,
@@ -545,7 +617,7 @@ DELIVERY               ACCEPTED                  TYPE              EVENT ID  HAN
         };
         let interrupted =
             Interrupted { number: 2, began_at: Millis(1_790_000_005_000), plugin: Digest::of(b"plugin") };
-        let ruling = RulingRow { at: Millis(1_790_000_006_000), ruling: Ruling::Retry };
+        let ruling = RulingRow { at: Millis(1_790_000_006_000), ruling: Ruling::Retry, resolution: None };
         DeliveryHistory {
             row: row(),
             attempts: vec![attempt],
@@ -641,7 +713,7 @@ retry by the operator at 2026-09-21T14:13:26.000Z
         })
         .await;
         let ids = ["2.a".parse().unwrap(), "1.a".parse().unwrap()];
-        let told = carry_out(&mut fake.daemon, Ruling::Retry, &ids, &Screen::plain()).await.unwrap();
+        let told = carry_out(&mut fake.daemon, Order::Retry, &ids, &Screen::plain()).await.unwrap();
         let told = serde_json::to_value(told).unwrap();
         let expected = serde_json::json!({
             "ruled": [{ "delivery": "1.a", "ruling": "retry" }],

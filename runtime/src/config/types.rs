@@ -437,6 +437,7 @@ pub struct Handler {
     pub secrets: BTreeMap<String, HandlerSecret>,
     pub grants: Grants,
     pub limits: Limits,
+    pub effects: Effects,
     pub retry: Retry,
     #[schemars(extend("default" = true))]
     pub enabled: bool,
@@ -486,6 +487,20 @@ pub struct Limits {
     pub call_bytes: u64,
 }
 
+/// What to do where it cannot be known whether a call happened, or which one it is.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Effects {
+    /// A call was perhaps sent, and nobody knows what came of it: `resend` it, same bytes and same idempotency key, or
+    /// `park` the delivery until `longshore deliveries resolve`.
+    #[schemars(with = "String", extend("default" = "resend", "enum" = ["resend", "park"]))]
+    pub on_unknown: host::OnUnknown,
+    /// A call is new while one with its method and path happened and was not asked for again: `park` the delivery,
+    /// `keep` what happened as its answer, or `send` it.
+    #[schemars(with = "String", extend("default" = "park", "enum" = ["park", "keep", "send"]))]
+    pub on_changed: host::OnChanged,
+}
+
 /// When a failed attempt is made again.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, extend("required" = []))]
@@ -513,6 +528,7 @@ impl Handler {
             secrets: fields.entries("secrets", l::HANDLER_SECRETS_MAX, HandlerSecret::read),
             grants: fields.section("grants", Grants::read),
             limits: fields.section("limits", Limits::read),
+            effects: fields.section("effects", Effects::read),
             retry: fields.section("retry", Retry::read),
             enabled: fields.or("enabled", true, values::boolean),
         }
@@ -531,6 +547,10 @@ impl Handler {
             origins: self.grants.http.clone(),
             networks: self.grants.networks.clone(),
             limits: self.call_limits(),
+            effects: host::EffectPolicy {
+                on_unknown: self.effects.on_unknown,
+                on_changed: self.effects.on_changed,
+            },
         }
     }
 
@@ -593,6 +613,24 @@ impl Limits {
             calls: u32::try_from(fields.within("calls", u64::from(l::CALLS_MAX), l::CALLS_RANGE))
                 .unwrap_or(u32::MAX),
             call_bytes: fields.within("call_bytes", Size(l::CALL_BYTES_MAX), sizes(l::CALL_BYTES_RANGE)).0,
+        }
+    }
+}
+
+impl Effects {
+    fn read(fields: &mut Fields<'_>) -> Effects {
+        use host::{OnChanged, OnUnknown};
+        Effects {
+            on_unknown: fields.choice(
+                "on_unknown",
+                OnUnknown::default(),
+                &[("resend", OnUnknown::Resend), ("park", OnUnknown::Park)],
+            ),
+            on_changed: fields.choice(
+                "on_changed",
+                OnChanged::default(),
+                &[("park", OnChanged::Park), ("keep", OnChanged::Keep), ("send", OnChanged::Send)],
+            ),
         }
     }
 }

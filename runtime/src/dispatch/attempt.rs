@@ -1,22 +1,20 @@
 //! Attempt: one delivery from its lease to its settle. The half of the line for which nobody waits.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::{self, BoxFuture};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tracing::{Instrument, debug, debug_span, error, info, info_span, warn};
 
+use super::effects::LedgerEffects;
 use super::tally::Tally;
 use super::{Lane, Shared};
 use crate::backoff;
-use crate::host::{self, Called, Handler, Wire};
+use crate::host::{self, Called, Halt, Handler, Wire};
 use crate::store::{self, Ledger, OpenDelivery, Settle, Settled, StoredEvent};
 use crate::words::attempt::{Attempt, Blame, ErrorKind, LogLevel, LogLine, Outcome, Verdict};
-use crate::words::digest::Digest;
-use crate::words::event::{DeliveryId, Name};
+use crate::words::event::Name;
 use crate::words::limits;
 use crate::words::shelf::ShelfRead;
 use crate::words::time::Millis;
@@ -91,9 +89,10 @@ async fn attempt(
 ) -> Result<Ended, Arc<store::Error>> {
     let ledger = &lane.shared.ledger;
     let mut event = Some(ledger.event(delivery.id.event).await?);
-    let begin = Arc::new(Begin::of(lane, delivery, number));
+    let plugin = lane.handler.plugin().digest();
+    let effects = Arc::new(LedgerEffects::of(ledger.clone(), delivery, (id, number), plugin));
     if lane.must_begin_first(delivery) {
-        begin.once().await?;
+        effects.begin_once().await?;
     }
     for run in 1..=limits::SHELF_CONFLICT_RUNS {
         // Held until the settle is durable: only then does an attempt that runs alone read what others wrote.
@@ -104,15 +103,15 @@ async fn attempt(
             Some(event) => event,
             None => ledger.event(delivery.id.event).await?,
         };
-        let called = call(lane, as_guest_event(delivery, id, event, number), &begin).await;
-        match settle(lane, delivery, &begin, started_at, called).await? {
+        let called = call(lane, as_guest_event(delivery, id, event, number), &effects).await;
+        match settle(lane, delivery, &effects, started_at, called).await? {
             Some(ended) => return Ok(ended),
             None => debug!(run, "another delivery changed what this attempt had read; running again"),
         }
     }
     // The last run was alone in its lane, and nobody else writes this shelf.
     let lost = lost("the shelf changed under an attempt that ran alone; please report this");
-    let ended = settle(lane, delivery, &begin, Millis::now(), lost).await?;
+    let ended = settle(lane, delivery, &effects, Millis::now(), lost).await?;
     Ok(ended.expect("a transaction that read nothing cannot conflict"))
 }
 
@@ -137,59 +136,15 @@ impl Context {
     }
 }
 
-type Written = future::Shared<BoxFuture<'static, Result<(), Arc<store::Error>>>>;
-
-/// That an attempt has begun: written once, before its first call leaves, and not at all where it makes none and ends.
-/// Three of these without an end park a delivery.
-struct Begin {
-    ledger: Ledger,
-    delivery: DeliveryId,
-    number: u32,
-    plugin: Digest,
-    /// Goes on where who asked first is gone: a guest whose time was over meanwhile.
-    asked: OnceLock<Written>,
-}
-
-impl Begin {
-    fn of(lane: &Context, delivery: &OpenDelivery, number: u32) -> Begin {
-        let (ledger, plugin) = (lane.shared.ledger.clone(), lane.handler.plugin().digest());
-        Begin { ledger, delivery: delivery.id.clone(), number, plugin, asked: OnceLock::new() }
-    }
-
-    async fn once(&self) -> Result<(), Arc<store::Error>> {
-        let begin = || {
-            let (ledger, id, number, plugin) =
-                (self.ledger.clone(), self.delivery.clone(), self.number, self.plugin);
-            let begin = async move { Ok(ledger.begin(&id, number, plugin, Millis::now()).await?) };
-            begin.boxed().shared()
-        };
-        self.asked.get_or_init(begin).clone().await
-    }
-
-    /// False where nobody asked.
-    async fn is_durable(&self) -> Result<bool, Arc<store::Error>> {
-        match self.asked.get() {
-            Some(asked) => asked.clone().await.map(|()| true),
-            None => Ok(false),
-        }
-    }
-}
-
-impl host::Effects for Begin {
-    fn begin(&self) -> host::EffectFuture<'_, ()> {
-        Box::pin(async move { self.once().await.map_err(|error| error.to_string()) })
-    }
-}
-
 enum Turn<'a> {
     Shared { _guard: RwLockReadGuard<'a, ()> },
     Alone { _guard: RwLockWriteGuard<'a, ()> },
 }
 
 /// One call of the handler, given up where the drain is over; what it did until then is in its record.
-async fn call(lane: &Context, event: host::Event, begin: &Arc<Begin>) -> Called {
+async fn call(lane: &Context, event: host::Event, effects: &Arc<LedgerEffects>) -> Called {
     let given_up = lane.shared.abort.cancelled();
-    let wire = Wire::Live(begin.clone());
+    let wire = Wire::Live(effects.clone());
     let call = lane.handler.call_until(event, lane.shelf.clone(), wire, given_up);
     call.instrument(debug_span!("call")).await
 }
@@ -198,16 +153,19 @@ async fn call(lane: &Context, event: host::Event, begin: &Arc<Begin>) -> Called 
 async fn settle(
     lane: &Context,
     delivery: &OpenDelivery,
-    begin: &Begin,
+    effects: &LedgerEffects,
     started_at: Millis,
     called: Called,
 ) -> Result<Option<Ended>, Arc<store::Error>> {
-    let verdict = judge(lane, delivery, &called.outcome);
-    let (outcome, took, number) = (called.outcome.clone(), called.took, begin.number);
+    if let Some(Halt::Store(why)) = &called.halt {
+        return Err(effects.failure(why));
+    }
+    let verdict = judge(lane, delivery, &called);
+    let (outcome, took, number) = (called.outcome.clone(), called.took, effects.number());
     let settle = Settle {
         delivery: delivery.id.clone(),
         handler: delivery.handler.clone(),
-        begun: begin.is_durable().await?,
+        begun: effects.has_begun().await?,
         attempt: Attempt {
             number,
             started_at,
@@ -304,12 +262,16 @@ fn lost(reason: &str) -> Called {
         took: Duration::ZERO,
         memory_bytes: 0,
         shelf: Default::default(),
+        halt: None,
     }
 }
 
-fn judge(lane: &Context, delivery: &OpenDelivery, outcome: &Outcome) -> Verdict {
+fn judge(lane: &Context, delivery: &OpenDelivery, called: &Called) -> Verdict {
     let now = lane.shared.clock.now();
-    match outcome {
+    if let Some(Halt::Park(reason)) = &called.halt {
+        return Verdict::Parked { reason: reason.clone() };
+    }
+    match &called.outcome {
         Outcome::Done { .. } => Verdict::Done,
         Outcome::Skipped { .. } => Verdict::Skipped,
         // Neither a deploy nor a full pool of instances may use up what a handler may fail.
@@ -337,6 +299,7 @@ fn after(delivery: &OpenDelivery, number: u32, verdict: Verdict, outcome: &Outco
         (Verdict::Again { at }, Outcome::Failed { reason, blame, .. }) => {
             info!(attempt = number, again_at = %at, ?blame, reason, "the attempt failed; trying again later");
         }
+        (Verdict::Parked { reason }, _) => warn!(attempt = number, reason, "parked"),
         (Verdict::Dead { reason }, _) => {
             warn!(
                 attempt = number,
@@ -371,8 +334,8 @@ async fn not_written(lane: &Context, delivery: &OpenDelivery, error: &store::Err
             debug!(%error, "the operator ended the delivery meanwhile");
             Ended::Settled
         }
-        store::Error::Damaged { .. } | store::Error::NoSuchEvent(_) => {
-            let reason = format!("its event cannot be read: {error}");
+        store::Error::Damaged { .. } | store::Error::NoSuchEvent(_) | store::Error::Effect(..) => {
+            let reason = format!("its event, or a call of it, cannot be read: {error}");
             park(lane, delivery, &reason).await
         }
         error => Ended::StoreRefused(error.to_string()),
@@ -438,7 +401,8 @@ mod tests {
 
     use super::*;
     use crate::words::attempt::CallRecord;
-    use crate::words::event::EventRef;
+    use crate::words::digest::Digest;
+    use crate::words::event::{DeliveryId, EventRef};
     use crate::words::shelf::{ShelfTxn, ShelfWrite};
 
     fn settle(outcome: Outcome, verdict: Verdict) -> Settle {

@@ -26,6 +26,7 @@ use crate::words::time::Millis;
 
 mod attempt;
 mod clock;
+mod effects;
 mod lane;
 mod pace;
 mod queue;

@@ -20,7 +20,7 @@ pub(super) mod v0_1 {
         imports: {
             "longshore:plugin/log": trappable,
             "longshore:plugin/settings": trappable,
-            "longshore:plugin/http.disown": trappable,
+            "longshore:plugin/http.disown": async | trappable,
             default: async | trappable,
         },
         exports: { default: async },
@@ -228,13 +228,21 @@ impl imports::http::Host for State {
         &mut self,
         request: imports::http::Request,
     ) -> Result<std::result::Result<imports::http::Response, imports::http::Error>> {
-        Ok(self.http.send(request.into()).await.map(Into::into).map_err(Into::into))
+        match self.http.send(request.into()).await {
+            Ok(response) => Ok(Ok(response.into())),
+            Err(http::Stopped::Refused(error)) => Ok(Err(error.into())),
+            Err(http::Stopped::Halted) => Err(halted()),
+        }
     }
 
-    fn disown(&mut self, call: u32) -> Result<()> {
-        self.http.disown(call);
-        Ok(())
+    async fn disown(&mut self, call: u32) -> Result<()> {
+        self.http.disown(call).await.map_err(|_| halted())
     }
+}
+
+/// Ends the guest; the trace says why.
+fn halted() -> wasmtime::Error {
+    wasmtime::format_err!("the attempt was stopped at a call")
 }
 
 impl From<imports::http::Request> for http::Request {

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::http::{Client, Error, Mask, Network, Origin, Pattern, parts_of_url};
 use super::settings::{self, Settings};
-use super::{BoundSecret, CallLimits, Grants, Manifest, Problem, Setting, SettingKind};
+use super::{BoundSecret, CallLimits, EffectPolicy, Grants, Manifest, Problem, Setting, SettingKind};
 use crate::words::event::Name;
 use crate::words::limits;
 
@@ -27,6 +27,7 @@ pub(super) struct Grant {
     pub(super) mask: Arc<Mask>,
     pub(super) settings: Settings,
     pub(super) limits: CallLimits,
+    pub(super) effects: EffectPolicy,
     pub(super) client: Client,
 }
 
@@ -67,6 +68,7 @@ impl Grant {
             credentials: Credentials { handler: grants.name.clone(), secrets },
             settings: Settings::new(&values),
             limits: grants.limits,
+            effects: grants.effects,
             handler: grants.name,
         };
         Ok((grant, problems))
@@ -82,6 +84,7 @@ impl Grant {
             credentials: Credentials { handler: handler.clone(), secrets: BTreeMap::new() },
             settings: Settings::default(),
             limits: CallLimits { timeout: limits::DESCRIBE_TIMEOUT, calls: 0, ..CallLimits::default() },
+            effects: EffectPolicy::default(),
             handler,
         }
     }
@@ -394,6 +397,7 @@ pub(in crate::host) mod tests {
             origins: origins.iter().map(|o| (*o).to_owned()).collect(),
             networks: vec![],
             limits: CallLimits::default(),
+            effects: EffectPolicy::default(),
         }
     }
 

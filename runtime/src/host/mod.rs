@@ -133,6 +133,37 @@ pub struct Grants {
     /// Private addresses that may be dialled all the same.
     pub networks: Vec<IpNet>,
     pub limits: CallLimits,
+    pub effects: EffectPolicy,
+}
+
+/// What to do where it cannot be known whether a call happened, or which one it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EffectPolicy {
+    pub on_unknown: OnUnknown,
+    pub on_changed: OnChanged,
+}
+
+/// A call was perhaps sent and nobody knows what came of it: the daemon ended, the connection broke, it took too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// The same bytes again, with the same idempotency key.
+    #[default]
+    Resend,
+    /// The delivery waits for `longshore deliveries resolve`.
+    Park,
+}
+
+/// An attempt makes a call that is new, and did not make one with its method and path that happened: the plugin was
+/// updated between two attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChanged {
+    /// The delivery waits for `longshore deliveries resolve`.
+    #[default]
+    Park,
+    /// It is answered as the one that happened.
+    Keep,
+    /// It is sent.
+    Send,
 }
 
 #[derive(Clone, Debug)]
@@ -274,6 +305,17 @@ pub struct Called {
     pub memory_bytes: u64,
     /// What it read from and wants written to the shelf. Empty unless the outcome is done or skipped.
     pub shelf: ShelfTxn,
+    /// Why the guest was stopped at a call, where it was.
+    pub halt: Option<Halt>,
+}
+
+/// A guest was stopped at a call that the host would not make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// The operator is to say what became of it, or whether it is another.
+    Park(String),
+    /// It could not be written down: the attempt has no end.
+    Store(String),
 }
 
 impl Called {
@@ -298,9 +340,17 @@ pub trait Shelf: Send + Sync {
 
 /// Where it is written down what an attempt does to the world. Two bodies: the ledger's (in dispatch), and `Unrecorded`.
 pub trait Effects: Send + Sync {
-    /// That this attempt has begun is durable when this returns; asked before each call of the guest leaves. Where
-    /// it fails nothing may leave, and the error says why.
+    /// Whose calls they are: idempotency keys follow from it.
+    fn delivery(&self) -> &str;
+    /// 1 for the first.
+    fn attempt(&self) -> u32;
+    /// What was noted for this delivery before this attempt, in order; asked once, before the first call.
+    fn past(&self) -> EffectFuture<'_, Vec<Bytes>>;
+    /// That this attempt has begun is durable when this returns; asked before each call leaves that changes nothing.
+    /// Where it fails nothing may leave, and the error says why.
     fn begin(&self) -> EffectFuture<'_, ()>;
+    /// The same, and one more entry is durable. `is_intent`: a call that may change something is about to leave.
+    fn note(&self, entry: Bytes, is_intent: bool) -> EffectFuture<'_, ()>;
 }
 
 pub type EffectFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -309,7 +359,23 @@ pub type EffectFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, S
 pub struct Unrecorded;
 
 impl Effects for Unrecorded {
+    fn delivery(&self) -> &str {
+        "unrecorded"
+    }
+
+    fn attempt(&self) -> u32 {
+        1
+    }
+
+    fn past(&self) -> EffectFuture<'_, Vec<Bytes>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn begin(&self) -> EffectFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn note(&self, _: Bytes, _: bool) -> EffectFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::codec::{Begun, HoldRecord, Record, RulingRecord, SettleRecord};
+use bytes::Bytes;
+
+use super::codec::{Begun, Effect, HoldRecord, Record, RulingRecord, SettleRecord};
 use super::core::Core;
 use super::drill::bound;
 use super::index::prefixed;
 use super::rows::Row;
 use super::writer::Batch;
-use super::{Error, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, keys, shelf};
+use super::{Error, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, history, keys, shelf};
 use crate::words::digest::Digest;
+use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 use crate::words::event::{DeliveryId, EventRef, Name};
-use crate::words::limits::HOLD_CHUNK_DELIVERIES;
+use crate::words::limits::{DELIVERY_RECORDS_MAX, HOLD_CHUNK_DELIVERIES};
 use crate::words::time::Millis;
 
 // === what is due ===
@@ -117,6 +120,87 @@ pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<S
         Ok(Settled::Written)
     })
     .await
+}
+
+// === effects ===
+
+/// One more entry about a call of a delivery. An intent is refused where the delivery is not open any more.
+pub(super) async fn note_effect(
+    core: &Core,
+    delivery: DeliveryId,
+    detail: Bytes,
+    is_intent: bool,
+    now: Millis,
+) -> Result<(), Error> {
+    let bytes = detail.len();
+    let effect = Effect { delivery, at: now, detail };
+    core.change_of(bytes, move |batch| {
+        let row = batch.stage.row_of(&effect.delivery)?;
+        if is_intent && row.status != Status::Open {
+            return Err(Error::WrongState(effect.delivery, row.status));
+        }
+        let record = if is_intent { Record::EffectIntent(effect) } else { Record::EffectResponse(effect) };
+        batch.append(&record, row.head).map(drop)
+    })
+    .await
+}
+
+/// What was noted about the calls of a delivery, in order.
+pub(super) fn effects(core: &Core, delivery: &DeliveryId) -> Result<Vec<Bytes>, Error> {
+    let mut position = core.row(delivery)?.map_or(0, |row| row.head);
+    let mut found = Vec::new();
+    for _ in 0..DELIVERY_RECORDS_MAX {
+        let Some(record) = history::chained(core, position)? else {
+            found.reverse();
+            return Ok(found);
+        };
+        if let Record::EffectIntent(effect) | Record::EffectResponse(effect) = record.record {
+            found.push(effect.detail);
+        }
+        position = record.link;
+    }
+    // Half of it could have the handler act again.
+    Err(Error::Effect(delivery.clone(), format!("it has more than {DELIVERY_RECORDS_MAX} records")))
+}
+
+/// The operator's word on the call that a delivery is parked with; then it runs again.
+pub(super) async fn resolve(
+    core: &Arc<Core>,
+    id: DeliveryId,
+    resolution: Resolution,
+    now: Millis,
+) -> Result<(), Error> {
+    let known = id.clone();
+    let (head, on) = core
+        .blocking(move |core| {
+            let head = core.row(&known)?.ok_or_else(|| Error::NoSuchDelivery(known.clone()))?.head;
+            Ok((head, waiting(&known, &effects(core, &known)?)?))
+        })
+        .await?;
+    let clock = core.clock.expiry(now);
+    core.change(move |batch| {
+        let row = batch.stage.row_of(&id)?;
+        // Somebody ruled meanwhile.
+        if row.status != Status::Parked || row.head != head {
+            return Err(Error::WrongState(id, row.status));
+        }
+        let on = on.ok_or_else(|| Error::NothingToResolve(id.clone()))?;
+        let detail = Entry::Ruled(Ruled { on, resolution }).framed(b"");
+        let effect = Effect { delivery: id.clone(), at: now, detail };
+        let head = batch.append(&Record::EffectResponse(effect), row.head)?;
+        let record = RulingRecord { delivery: id, ruling: Ruling::Retry, at: now, clock };
+        batch.append(&Record::Ruling(record), head).map(drop)
+    })
+    .await
+}
+
+/// The call that a delivery waits with: nothing was noted behind it.
+fn waiting(id: &DeliveryId, entries: &[Bytes]) -> Result<Option<Waiting>, Error> {
+    let last = entries.last().map(Entry::unframed).transpose();
+    match last.map_err(|why| Error::Effect(id.clone(), why))? {
+        Some((Entry::Waiting(waiting), _)) => Ok(Some(waiting)),
+        _ => Ok(None),
+    }
 }
 
 // === without an attempt ===

@@ -14,6 +14,7 @@ use super::core::Core;
 use super::open::{Ground, Opened, open};
 use super::writer::Job;
 use super::*;
+use crate::words::effect::Resolution;
 use crate::words::limits::ANNOUNCEMENTS_MAX;
 use crate::words::shelf::ShelfRead;
 
@@ -156,6 +157,26 @@ impl Ledger {
         deliveries::begin(self.core(), Begun::new(delivery, number, plugin, now)).await
     }
 
+    /// One more entry about a call of a delivery (`words::effect`), durable when it returns.
+    ///
+    /// # Errors
+    /// `WrongState` of an intent, where the delivery is not open any more: the call is not made.
+    pub async fn note_effect(
+        &self,
+        delivery: &DeliveryId,
+        entry: bytes::Bytes,
+        is_intent: bool,
+        now: Millis,
+    ) -> Result<(), Error> {
+        deliveries::note_effect(self.core(), delivery.clone(), entry, is_intent, now).await
+    }
+
+    /// What was noted about the calls of a delivery, in order.
+    pub async fn effects(&self, delivery: &DeliveryId) -> Result<Vec<bytes::Bytes>, Error> {
+        let delivery = delivery.clone();
+        self.core().blocking(move |core| deliveries::effects(core, &delivery)).await
+    }
+
     /// Durable when it returns `Written`. Shelf writes and verdict take effect together.
     pub async fn settle(&self, settle: Settle, now: Millis) -> Result<Settled, Error> {
         deliveries::settle(self.core(), settle, now).await
@@ -208,6 +229,19 @@ impl Ledger {
     /// The operator's word. `Retry` makes any delivery open and due now; `Cancel` ends one that is not ended.
     pub async fn rule(&self, delivery: &DeliveryId, ruling: Ruling, now: Millis) -> Result<(), Error> {
         deliveries::rule(self.core(), delivery.clone(), ruling, now).await
+    }
+
+    /// The operator's word on the call that a parked delivery waits with; the delivery becomes open and due now.
+    ///
+    /// # Errors
+    /// `NothingToResolve` where it is parked for another reason.
+    pub async fn resolve(
+        &self,
+        delivery: &DeliveryId,
+        resolution: Resolution,
+        now: Millis,
+    ) -> Result<(), Error> {
+        deliveries::resolve(self.core(), delivery.clone(), resolution, now).await
     }
 
     /// When the daemon first saw each secret below a newer one, `fingerprints` newest first. The first has none.

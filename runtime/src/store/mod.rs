@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::words::attempt::{Attempt, ErrorKind, Verdict};
 use crate::words::digest::Digest;
+use crate::words::effect::Resolution;
 use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::secret::Fingerprint;
 use crate::words::shelf::ShelfTxn;
@@ -198,6 +199,12 @@ pub enum Error {
     NoSuchEvent(EventRef),
     #[error("delivery `{0}` is {1}, so this does not apply")]
     WrongState(DeliveryId, Status),
+    #[error(
+        "delivery `{0}` does not wait for a word on a call; `longshore deliveries retry {0}` runs it again"
+    )]
+    NothingToResolve(DeliveryId),
+    #[error("an effect of delivery `{0}` does not read: {1}")]
+    Effect(DeliveryId, String),
     #[error("a listing of a shelf passed {0} entries, most of them expired; list a longer prefix")]
     ShelfScan(usize),
     #[error("a record of {0} bytes is too large for the journal; let the attempt log and write less")]
@@ -215,7 +222,7 @@ pub enum Status {
     Open,
     /// Its subscription or handler is gone or disabled; resumed when it is back.
     Held,
-    /// Waits for the operator: three attempts in a row began and never ended.
+    /// Waits for the operator: three attempts in a row began and never ended, or nobody knows what became of a call.
     Parked,
     Done,
     Skipped,
@@ -406,6 +413,9 @@ pub struct Interrupted {
 pub struct RulingRow {
     pub at: Millis,
     pub ruling: Ruling,
+    /// Of a retry: the operator's word on the call that the delivery waited with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<Resolution>,
 }
 
 /// What an operator decided about one delivery.

@@ -265,7 +265,7 @@ pub(super) fn cut(event_type: &str) -> &str {
     &event_type[..event_type.floor_char_boundary(EVENT_TYPE_BYTES_MAX)]
 }
 
-const ERROR_KINDS: [ErrorKind; 8] = [
+const ERROR_KINDS: [ErrorKind; 9] = [
     ErrorKind::Retry,
     ErrorKind::Reject,
     ErrorKind::Trap,
@@ -274,12 +274,13 @@ const ERROR_KINDS: [ErrorKind; 8] = [
     ErrorKind::Denied,
     ErrorKind::Host,
     ErrorKind::Interrupted,
+    ErrorKind::Uncertain,
 ];
 
 /// Its place in `ERROR_KINDS`, which only ever grows at its end.
 pub(super) fn error_byte(kind: ErrorKind) -> u8 {
     let at = ERROR_KINDS.iter().position(|known| *known == kind).expect("every kind is listed");
-    u8::try_from(at).expect("there are eight")
+    u8::try_from(at).expect("there are nine")
 }
 
 fn error_of(byte: u8) -> Result<ErrorKind, Unreadable> {

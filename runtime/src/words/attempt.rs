@@ -39,6 +39,8 @@ pub enum ErrorKind {
     Host,
     /// The daemon ended during the attempt.
     Interrupted,
+    /// Nobody knows whether a call happened, or a call changed between two attempts: the operator is asked.
+    Uncertain,
 }
 
 /// What a call returned. Never an error: a trap or a timeout is an outcome with someone to blame.
@@ -101,6 +103,9 @@ pub struct CallRecord {
     pub recorded: bool,
     #[serde(default)]
     pub disowned: bool,
+    /// It was perhaps sent in an earlier attempt, without an answer, and was sent again: its receiver may have it twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_unknown: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

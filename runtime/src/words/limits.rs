@@ -234,6 +234,9 @@ pub const HISTORY_MESSAGES_MAX: usize = 2000;
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// Records behind the last that are looked at for what was said last about a delivery: the calls of an attempt that is
+/// under way, two records each.
+pub const MESSAGE_RECORDS_MAX: usize = 2100;
 /// One gap of `store repair`, header included: it is read as one record. A longer stretch becomes several.
 pub const GAP_BYTES_MAX: u64 = MIB as u64;
 /// Records that `store check` remembers with their delivery; the link to an older one is looked up in its file.

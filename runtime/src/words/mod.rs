@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod digest;
+pub mod effect;
 pub mod event;
 pub mod limits;
 pub mod secret;

@@ -18,6 +18,7 @@
 //! | `many-calls` | calls `url` `count` times, answers with the number that went through and the first error |
 //! | `big-request` | posts `count` bytes |
 //! | `tally` | adds one to its counter and posts the event's id, with the attempt and the setting `label` as headers |
+//! | `script` | makes the calls that the setting `script` lists, one after the other |
 //! | `disown` | posts and disowns |
 //! | `credential` | posts with the secret named `secret`, used as `credential` says |
 //! | `get-state`, `add-state`, `set-state-then-reject`, `list-state` | uses its shelf |
@@ -108,8 +109,41 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
         "get-state" | "add-state" | "count-state" | "set-state-then-reject" | "list-state" => {
             use_state(behaviour, event)
         }
+        "script" => run_script(event),
         _ => call(behaviour, event),
     }
+}
+
+/// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in the body are the event's. With a `?` behind
+/// the method a refusal is no reason to stop; every other failure is one to try again. `"ok":false` is disowned.
+fn run_script(event: &Event) -> Result<Outcome, Failure> {
+    let mut told = Vec::new();
+    for line in setting("script").lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        let (method, url, key, body) = (word(), word(), word(), word());
+        let body = body.replace("{attempt}", &event.attempt.to_string()).replace("{id}", &event.id);
+        let body = (method.trim_end_matches('?') != "GET").then(|| body.into_bytes());
+        let mut call = request(method.trim_end_matches('?'), &url, body);
+        call.key = (key != "-").then_some(key);
+        match http::send(&call) {
+            Ok(answer) if answer.body.windows(10).any(|text| text == br#""ok":false"#) => {
+                http::disown(answer.call);
+                return retry("the content says no");
+            }
+            Ok(answer) if (200..300).contains(&answer.status) || method.ends_with('?') => {
+                let text = String::from_utf8_lossy(&answer.body).into_owned();
+                told.push(format!(
+                    "{}{}{text}",
+                    answer.status,
+                    if answer.recorded { " again " } else { " " }
+                ));
+            }
+            Ok(answer) => return retry(&format!("status {}", answer.status)),
+            Err(error) => return retry(&format!("{error:?}")),
+        }
+    }
+    done(told.join(", "))
 }
 
 fn manifest() -> Manifest {
@@ -135,6 +169,7 @@ fn manifest() -> Manifest {
             ),
             setting("url", SettingKind::Text, None, "what it calls"),
             setting("next", SettingKind::Text, None, "what it calls after that"),
+            setting("script", SettingKind::Text, None, "the calls that it makes"),
             setting("secret", SettingKind::Text, None, "the name of the secret that it uses"),
             setting("credential", SettingKind::Text, Some("bearer"), "how it uses the secret"),
             setting("label", SettingKind::Text, None, "a header of what `tally` posts"),

@@ -18,8 +18,8 @@ use crate::cli::screen::{Screen, clean};
 use crate::cli::times::took;
 use crate::cli::{DEFAULT_CONFIG, Ended, Result, setup};
 use crate::host::{
-    self, BoundSecret, CallLimits, Called, DryAnswer, Event, Grants, Handler, Manifest, Plugin, SettingKind,
-    Shelf, ShelfFuture, Unrecorded, Wire,
+    self, BoundSecret, CallLimits, Called, DryAnswer, EffectPolicy, Event, Grants, Handler, Manifest, Plugin,
+    SettingKind, Shelf, ShelfFuture, Unrecorded, Wire,
 };
 use crate::words::attempt::{CallRecord, LogLine, Outcome};
 use crate::words::event::Name;
@@ -169,6 +169,7 @@ impl Run {
             origins,
             networks: Vec::new(),
             limits: CallLimits::default(),
+            effects: EffectPolicy::default(),
         })
     }
 

@@ -112,8 +112,14 @@ async fn attempt(handler: &Bound, event: Event, shelf: Arc<dyn Shelf>, wire: Wir
     };
     // Whatever happened, the guest does not run again.
     let state = store.into_data();
-    let outcome = outcome::of(ended, &handler.grant, &trace, state.budget.hit);
+    let outcome = match trace.halt() {
+        Some(halt) => outcome::halted(halt),
+        None => outcome::of(ended, &handler.grant, &trace, state.budget.hit),
+    };
     let is_settled = matches!(outcome, Outcome::Done { .. } | Outcome::Skipped { .. });
+    if is_settled {
+        state.http.tell_orphans();
+    }
     Finished { outcome, shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() } }
 }
 
@@ -149,7 +155,8 @@ impl Called {
     fn of(finished: Finished, trace: &Trace, took: Duration) -> Called {
         let (calls, logs) = trace.finish();
         let Finished { outcome, shelf } = finished;
-        Called { outcome, calls, logs, took, memory_bytes: trace.memory_bytes(), shelf }
+        let (memory_bytes, halt) = (trace.memory_bytes(), trace.halt());
+        Called { outcome, calls, logs, took, memory_bytes, shelf, halt }
     }
 }
 

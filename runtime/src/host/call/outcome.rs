@@ -11,6 +11,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::trace::{Cause, Trace, Waiting};
 use super::{Answer, Fault};
+use crate::host::Halt;
 use crate::host::grant::Grant;
 use crate::host::log::printable;
 use crate::words::attempt::{Blame, ErrorKind, Outcome};
@@ -100,6 +101,17 @@ pub(super) fn no_instance(waited: Duration) -> Outcome {
          lower limits.concurrency of the busiest handlers",
         waited.as_millis()
     ))
+}
+
+/// The guest was stopped at a call.
+pub(super) fn halted(halt: Halt) -> Outcome {
+    let (kind, blame, reason) = match halt {
+        Halt::Park(reason) => (ErrorKind::Uncertain, Blame::Operator, reason),
+        Halt::Store(why) => {
+            (ErrorKind::Host, Blame::Host, format!("a call could not be written down: {why}"))
+        }
+    };
+    Failure { kind, blame, reason, permanent: false }.into_outcome(None)
 }
 
 pub(super) fn interrupted() -> Outcome {

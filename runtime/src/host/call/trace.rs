@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::host::Halt;
 use crate::host::http::Mask;
 use crate::host::log::{Lines, Stream};
 use crate::words::attempt::{CallRecord, LogLevel, LogLine};
@@ -18,6 +19,7 @@ struct Inner {
     /// What failed and has not gone well since, oldest first.
     failures: Vec<(Asked, Cause)>,
     memory_bytes: u64,
+    halt: Option<Halt>,
 }
 
 /// What a guest asked of the host. A later success of the same takes its failure back.
@@ -59,6 +61,7 @@ impl Trace {
             waiting: Waiting::Guest,
             failures: Vec::new(),
             memory_bytes: 0,
+            halt: None,
         })))
     }
 
@@ -118,6 +121,15 @@ impl Trace {
     /// The most that it had: memory of a guest only grows.
     pub(in crate::host) fn memory_bytes(&self) -> u64 {
         self.lock().memory_bytes
+    }
+
+    /// The guest does not go on behind this call.
+    pub(in crate::host) fn stop_at_call(&self, halt: Halt) {
+        self.lock().halt = Some(halt);
+    }
+
+    pub(in crate::host) fn halt(&self) -> Option<Halt> {
+        self.lock().halt.clone()
     }
 
     pub(in crate::host) fn finish(&self) -> (Vec<CallRecord>, Vec<LogLine>) {

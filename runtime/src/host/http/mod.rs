@@ -1,13 +1,15 @@
 //! Outbound HTTP, the only way for a plugin to act on the world: buffered, blocking, and recorded.
 //!
-//! `prepare` says what may be sent, `client` sends it, `mask` hides the handler's secrets in what comes back.
-//! This file counts and records. What is not here yet: answering a call from the record of an earlier attempt,
-//! and the `Idempotency-Key` that belongs to it; `recorded` is false until then.
+//! `prepare` says what may be sent, `past` what a call of an earlier attempt means for this one, `effects` writes down
+//! what leaves and what came of it, `client` sends it, `mask` hides the handler's secrets in what comes back. This
+//! file leads a call through them, and counts.
 
 mod addresses;
 mod client;
+mod effects;
 mod mask;
 mod origin;
+mod past;
 mod prepare;
 #[cfg(test)]
 mod tests;
@@ -20,17 +22,18 @@ use tokio::time::Instant;
 
 use self::client::{Answer, Failure};
 pub(in crate::host) use self::client::{Client, Network};
+use self::effects::{Ledger, Next};
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};
 use self::prepare::Prepared;
 use super::call::trace::{Cause, Trace, Waiting};
 use super::grant::Grant;
 use super::log::printable as short;
-use super::{DryAnswer, Wire};
+use super::{DryAnswer, Halt, Wire};
 use crate::words::attempt::{CallRecord, LogLevel};
 use crate::words::limits;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct Request {
     pub(in crate::host) method: String,
     pub(in crate::host) target: Target,
@@ -41,7 +44,8 @@ pub(in crate::host) struct Request {
     pub(in crate::host) key: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(in crate::host) enum Target {
     Url(String),
     /// The name of a secret that is the whole URL.
@@ -49,7 +53,8 @@ pub(in crate::host) enum Target {
 }
 
 /// How a secret is used; `secret` is its name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(in crate::host) enum Credential {
     Bearer(String),
     Basic { user: String, secret: String },
@@ -97,49 +102,113 @@ pub(in crate::host) enum Error {
 /// Of an origin and path in the history.
 const TARGET_BYTES_MAX: usize = 512;
 
+/// Why a call returns nothing that the guest could go on with.
+pub(in crate::host) enum Stopped {
+    Refused(Error),
+    /// The guest is not to go on; the trace says why.
+    Halted,
+}
+
 /// The calls of one attempt.
 pub(in crate::host) struct Session {
     grant: Arc<Grant>,
-    wire: Wire,
+    way: Way,
     deadline: Instant,
     trace: Trace,
     calls: u32,
-    /// Answers that a dry wire has given.
-    dry: usize,
     bytes: u64,
+}
+
+enum Way {
+    Live(Ledger),
+    Dry {
+        answers: Vec<DryAnswer>,
+        /// How many it has given.
+        turn: usize,
+    },
+}
+
+/// How a call went, for the history.
+#[derive(Default)]
+struct Went {
+    status: Option<u16>,
+    response_bytes: u64,
+    recorded: bool,
+    after_unknown: bool,
 }
 
 impl Session {
     pub(in crate::host) fn new(grant: Arc<Grant>, wire: Wire, deadline: Instant, trace: Trace) -> Session {
-        Session { grant, wire, deadline, trace, calls: 0, dry: 0, bytes: 0 }
+        let way = match wire {
+            Wire::Live(effects) => Way::Live(Ledger::new(effects, grant.effects)),
+            Wire::Dry(answers) => Way::Dry { answers, turn: 0 },
+        };
+        Session { grant, way, deadline, trace, calls: 0, bytes: 0 }
     }
 
-    pub(in crate::host) async fn send(&mut self, request: Request) -> Result<Response, Error> {
+    pub(in crate::host) async fn send(&mut self, request: Request) -> Result<Response, Stopped> {
         let calls_max = self.grant.limits.calls;
         if self.calls >= calls_max {
-            return Err(Error::Limit(format!("an attempt makes at most {calls_max} calls")));
+            let why = format!("an attempt makes at most {calls_max} calls");
+            return Err(Stopped::Refused(Error::Limit(why)));
         }
         let number = self.calls;
         self.calls += 1;
 
         let started = Instant::now();
-        let asked = request.timeout;
         let mut record = new_record(number, &request);
-        let prepared = prepare::prepare(&self.grant, request, &mut record);
+        let prepared = prepare::prepare(&self.grant, request.clone(), &mut record);
         record.target = short(&self.grant.mask.text(&record.target), TARGET_BYTES_MAX);
         record.request_bytes = prepared.as_ref().map_or(0, |p| p.body_bytes);
-        self.trace.begin_call(record);
+        self.trace.begin_call(record.clone());
 
-        let answered = match prepared.and_then(|prepared| self.spend(prepared)) {
-            Ok(prepared) => self.exchange(prepared, self.time_for(asked)).await,
-            Err(error) => Err(Failure { error, status: None }),
+        let mut went = Went::default();
+        // On the heap: the fiber below has a stack of its own, and not a large one.
+        let told = match prepared.and_then(|prepared| self.spend(prepared)) {
+            Ok(prepared) => Box::pin(self.call(&request, prepared, &record, &mut went)).await,
+            Err(error) => self.refused(error).await,
         };
-        self.finish(number, started, answered)
+        self.trace.waiting(Waiting::Guest);
+        match told {
+            Ok(told) => self.finish(number, started, &went, told).map_err(Stopped::Refused),
+            Err(halt) => {
+                self.trace.edit_call(number, |record| {
+                    record.error = Some("not sent: the attempt was stopped before it".to_owned());
+                });
+                self.trace.stop_at_call(halt);
+                Err(Stopped::Halted)
+            }
+        }
     }
 
-    /// The status said yes, the content said no.
-    pub(in crate::host) fn disown(&self, call: u32) {
-        self.trace.edit_call(call, |record| record.disowned = true);
+    /// The status said yes, the content said no: what happened did not.
+    pub(in crate::host) async fn disown(&mut self, call: u32) -> Result<(), Stopped> {
+        let disowned = match &mut self.way {
+            Way::Live(ledger) => ledger.disown(call).await,
+            Way::Dry { .. } => Ok(true),
+        };
+        match disowned {
+            Ok(is_disowned) => {
+                self.trace.edit_call(call, |record| record.disowned |= is_disowned);
+                Ok(())
+            }
+            Err(halt) => {
+                self.trace.stop_at_call(halt);
+                Err(Stopped::Halted)
+            }
+        }
+    }
+
+    /// Successes of earlier attempts that this one, which has ended well, did not ask for.
+    pub(in crate::host) fn tell_orphans(&self) {
+        let Way::Live(ledger) = &self.way else { return };
+        for orphan in ledger.past_if_asked().into_iter().flat_map(past::Past::orphans) {
+            let said = format!(
+                "orphan: {} {} happened in attempt {} and was not asked for again",
+                orphan.method, orphan.place, orphan.attempt
+            );
+            self.trace.log(LogLevel::Warn, &said, &[]);
+        }
     }
 
     fn spend(&mut self, prepared: Prepared) -> Result<Prepared, Error> {
@@ -163,31 +232,66 @@ impl Session {
         asked.unwrap_or(limits::HTTP_TIMEOUT_DEFAULT).min(left)
     }
 
-    async fn exchange(&mut self, prepared: Prepared, time: Duration) -> Result<Answer, Failure> {
-        let has_credentials = prepared.has_credentials;
-        let room = self.grant.limits.call_bytes.saturating_sub(self.bytes);
-        let cap = self.grant.limits.response_bytes.min(usize::try_from(room).unwrap_or(usize::MAX));
-        let effects = match &self.wire {
-            Wire::Live(effects) => Arc::clone(effects),
-            Wire::Dry(answers) => {
-                let answer = dry_answer(answers, self.dry, cap);
-                self.dry += 1;
-                self.bytes = self.bytes.saturating_add(answer.body.len() as u64);
-                return Ok(answer);
+    /// Nothing of it leaves; it has its number all the same.
+    async fn refused(&mut self, error: Error) -> Result<Result<Response, Error>, Halt> {
+        if let Way::Live(ledger) = &mut self.way {
+            ledger.skip().await?;
+        }
+        Ok(Err(error))
+    }
+
+    async fn call(
+        &mut self,
+        request: &Request,
+        prepared: Prepared,
+        record: &CallRecord,
+        went: &mut Went,
+    ) -> Result<Result<Response, Error>, Halt> {
+        let cap = self.cap();
+        let ledger = match &mut self.way {
+            Way::Live(ledger) => ledger,
+            Way::Dry { answers, turn } => {
+                let answer = dry_answer(answers, *turn, cap);
+                *turn += 1;
+                return Ok(self.received(record.number, Ok(answer), went));
             }
         };
         self.trace.waiting(Waiting::Ledger);
-        let begun = effects.begin().await;
-        self.trace.waiting(Waiting::Guest);
-        begun.map_err(|why| Failure { error: Error::Unavailable(why), status: None })?;
+        match ledger.decide(&self.grant, request, prepared, record).await {
+            Ok(Next::Recorded(said, body)) => {
+                let told = effects::told(record.number, said, &body);
+                went.recorded = true;
+                went.status = told.as_ref().map_or(None, |response| Some(response.status));
+                went.response_bytes = body.len() as u64;
+                self.bytes = self.bytes.saturating_add(went.response_bytes);
+                Ok(told)
+            }
+            Ok(Next::Halt(halt)) => Err(halt),
+            Err(error) => Ok(Err(error)),
+            Ok(Next::Send(departure)) => {
+                let (effect, asked) = departure.effect();
+                went.after_unknown = departure.after_unknown;
+                // Told now: nobody may live to tell it later.
+                self.trace.edit_call(record.number, |record| record.after_unknown = went.after_unknown);
+                let answered = self.exchange(departure.prepared, self.time_for(request.timeout), cap).await;
+                let told = self.received(record.number, answered, went);
+                self.trace.waiting(Waiting::Ledger);
+                let Way::Live(ledger) = &mut self.way else { unreachable!("it was live a few lines above") };
+                ledger.answered(effect, asked, &told).await?;
+                Ok(told)
+            }
+        }
+    }
+
+    fn cap(&self) -> usize {
+        let room = self.grant.limits.call_bytes.saturating_sub(self.bytes);
+        self.grant.limits.response_bytes.min(usize::try_from(room).unwrap_or(usize::MAX))
+    }
+
+    async fn exchange(&self, prepared: Prepared, time: Duration, cap: usize) -> Result<Answer, Failure> {
         self.trace.waiting(Waiting::Http);
-        let sent = self.grant.client.send(prepared.request, Instant::now() + time, cap);
-        // On the heap: the fiber below has a stack of its own, and not a large one.
-        let answered = Box::pin(sent).await;
-        self.trace.waiting(Waiting::Guest);
-        let mut answer = answered?;
-        self.bytes = self.bytes.saturating_add(answer.body.len() as u64);
-        if has_credentials && is_compressed(&answer.headers) {
+        let mut answer = self.grant.client.send(prepared.request, Instant::now() + time, cap).await?;
+        if prepared.has_credentials && is_compressed(&answer.headers) {
             let said =
                 "the answer is compressed, unasked: its body is withheld, it could hold the credential";
             self.trace.log(LogLevel::Warn, said, &[]);
@@ -196,27 +300,38 @@ impl Session {
         Ok(answer)
     }
 
-    /// The record's other half, and what the guest gets.
+    /// What the guest is told of an answer.
+    fn received(
+        &mut self,
+        number: u32,
+        answered: Result<Answer, Failure>,
+        went: &mut Went,
+    ) -> Result<Response, Error> {
+        (went.status, went.response_bytes) = match &answered {
+            Ok(answer) => (Some(answer.status), answer.body.len() as u64),
+            Err(failure) => (failure.status, 0),
+        };
+        self.bytes = self.bytes.saturating_add(went.response_bytes);
+        answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer))
+    }
+
+    /// The record's other half.
     fn finish(
         &mut self,
         number: u32,
         started: Instant,
-        answered: Result<Answer, Failure>,
+        went: &Went,
+        told: Result<Response, Error>,
     ) -> Result<Response, Error> {
-        let (status, response_bytes) = match &answered {
-            Ok(answer) => (Some(answer.status), answer.body.len() as u64),
-            Err(failure) => (failure.status, 0),
-        };
-        let response =
-            answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer));
-        self.trace.call_ended(number, Cause::of_call(status, response.as_ref().err()));
+        self.trace.call_ended(number, Cause::of_call(went.status, told.as_ref().err()));
         self.trace.edit_call(number, |record| {
-            record.status = status;
-            record.error = response.as_ref().err().map(Error::to_string);
+            record.status = went.status;
+            record.error = told.as_ref().err().map(Error::to_string);
             record.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            record.response_bytes = response_bytes;
+            record.response_bytes = went.response_bytes;
+            record.recorded = went.recorded;
         });
-        response
+        told
     }
 
     fn response(&self, call: u32, answer: Answer) -> Result<Response, Error> {
@@ -301,6 +416,7 @@ fn new_record(number: u32, request: &Request) -> CallRecord {
         credentials: Vec::new(),
         recorded: false,
         disowned: false,
+        after_unknown: false,
     }
 }
 

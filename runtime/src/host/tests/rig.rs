@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 use crate::host::{
-    BoundSecret, CallLimits, Called, Engine, Event, Grants, Handler, Options, Plugin, Shelf, ShelfFuture,
-    Unrecorded, Wire,
+    BoundSecret, CallLimits, Called, EffectPolicy, Engine, Event, Grants, Handler, Options, Plugin, Shelf,
+    ShelfFuture, Unrecorded, Wire,
 };
 use crate::words::attempt::{Blame, ErrorKind, Outcome};
 use crate::words::event::Name;
@@ -75,6 +75,7 @@ impl Setup {
             origins: vec![],
             networks: vec!["127.0.0.0/8".parse().unwrap()],
             limits,
+            effects: EffectPolicy::default(),
         };
         Setup { engine: engine().clone(), grants }.setting("do", behaviour)
     }
@@ -225,10 +226,12 @@ async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Full<
         headers.join(", "),
         String::from_utf8_lossy(&body)
     );
-    let is_first = {
+    let (is_first, earlier) = {
         let mut seen = seen.0.lock().unwrap();
+        let start = format!("{} {} ", head.method, head.uri);
+        let earlier = seen.iter().filter(|text| text.starts_with(&start)).count();
         seen.push(text.clone());
-        seen.len() == 1
+        (seen.len() == 1, earlier)
     };
     let response = Response::builder().header("server", "rig");
     let large = || Full::new(Bytes::from(vec![b'x'; 2 << 20]));
@@ -250,6 +253,19 @@ async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Full<
             (0..90).fold(response, |r, n| r.header(format!("x-{n}"), "y")).body(Full::default())
         }
         "/hang" => std::future::pending().await,
+        // `/in-turn/500,no,200`: one after the other, and the last one again and again.
+        path if path.starts_with("/in-turn/") => {
+            let turns: Vec<&str> =
+                path["/in-turn/".len()..].split('/').next().unwrap_or("").split(',').collect();
+            match turns[earlier.min(turns.len() - 1)] {
+                "no" => response.body(Full::new(r#"{"ok":false}"#.into())),
+                "hang" => std::future::pending().await,
+                "break" => return Err(std::io::Error::other("breaks off")),
+                status => response
+                    .status::<u16>(status.parse().unwrap())
+                    .body(Full::new(format!("answer {}", earlier + 1).into())),
+            }
+        }
         "/break" => return Err(std::io::Error::other("breaks off")),
         path => {
             let status = path.strip_prefix("/status/").and_then(|s| s.parse().ok()).unwrap_or(200);

@@ -11,8 +11,11 @@ use super::core::Core;
 use super::rows::Row;
 use super::{DeliveryHistory, DeliveryRow, Error, Interrupted, RulingRow, Status};
 use crate::words::attempt::{Outcome, Verdict};
+use crate::words::effect::Entry;
 use crate::words::event::DeliveryId;
-use crate::words::limits::{DELIVERY_RECORDS_MAX, HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX};
+use crate::words::limits::{
+    DELIVERY_RECORDS_MAX, HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, MESSAGE_RECORDS_MAX,
+};
 use crate::words::time::Millis;
 
 mod deliveries;
@@ -77,8 +80,8 @@ fn or_damage<T>(found: Result<T, Error>) -> Result<(Option<T>, Option<String>), 
 /// The last thing that was said about a delivery.
 fn message_of(core: &Core, row: &Row) -> Result<Option<String>, Error> {
     let mut position = row.head;
-    // Begun and rulings say nothing; between two that do lie only a few of them.
-    for _ in 0..16 {
+    // Begun, effects and rulings say nothing; between two that do lie as many as an attempt makes calls.
+    for _ in 0..MESSAGE_RECORDS_MAX {
         let Some(found) = chained(core, position)? else { return Ok(None) };
         match found.record {
             // A later attempt ended it: what a slow one said afterwards is not why.
@@ -102,7 +105,7 @@ fn said_by(settle: SettleRecord) -> Option<String> {
     }
 }
 
-fn chained(core: &Core, position: u64) -> Result<Option<super::core::Found>, Error> {
+pub(super) fn chained(core: &Core, position: u64) -> Result<Option<super::core::Found>, Error> {
     if position == 0 { Ok(None) } else { core.record(position) }
 }
 
@@ -134,7 +137,15 @@ pub(super) fn delivery(core: &Core, id: &DeliveryId) -> Result<Option<DeliveryHi
                 });
             }
             Record::Ruling(ruling) => {
-                history.rulings.push(RulingRow { at: ruling.at, ruling: ruling.ruling })
+                history.rulings.push(RulingRow { at: ruling.at, ruling: ruling.ruling, resolution: None })
+            }
+            // Written before its ruling, and so met after it.
+            Record::EffectResponse(effect) => {
+                if let Ok((Entry::Ruled(ruled), _)) = Entry::unframed(&effect.detail)
+                    && let Some(ruling) = history.rulings.last_mut()
+                {
+                    ruling.resolution = Some(ruled.resolution);
+                }
             }
             _ => {}
         }

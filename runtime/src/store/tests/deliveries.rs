@@ -267,3 +267,76 @@ async fn a_record_counts_whole_while_any_of_its_deliveries_is_live() {
     ledger.rule(&other, Ruling::Cancel, NOW).await.unwrap();
     assert_eq!(ledger.stat().live_bytes, 0);
 }
+
+#[tokio::test]
+async fn effects_are_read_in_order_and_an_intent_needs_an_open_delivery() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    assert!(ledger.effects(&id).await.unwrap().is_empty());
+    let note = async |ledger: &Ledger, text: &'static str, is_intent: bool| {
+        ledger.note_effect(&id, Bytes::from_static(text.as_bytes()), is_intent, NOW).await
+    };
+    note(&ledger, "one", true).await.unwrap();
+    note(&ledger, "two", false).await.unwrap();
+    run(&ledger, &id, 1, failed("503"), Verdict::Again { at: NOW }).await;
+    note(&ledger, "three", true).await.unwrap();
+    drop(ledger);
+    let ledger = open(dir.path());
+    assert_eq!(ledger.effects(&id).await.unwrap(), ["one", "two", "three"]);
+    let row = ledger.delivery(&id).await.unwrap().unwrap().row;
+    assert_eq!(row.message.as_deref(), Some("503"), "what was said last, behind what was noted since");
+    ledger.rule(&id, Ruling::Cancel, NOW).await.unwrap();
+    assert!(matches!(note(&ledger, "four", true).await, Err(Error::WrongState(_, Status::Cancelled))));
+    note(&ledger, "what came of it", false).await.unwrap();
+    assert_eq!(ledger.effects(&id).await.unwrap().len(), 4);
+    let nobody = DeliveryId { subscription: name("nobody"), ..id.clone() };
+    let refused = ledger.note_effect(&nobody, Bytes::new(), true, NOW).await;
+    assert!(matches!(refused, Err(Error::NoSuchDelivery(_))));
+}
+
+#[tokio::test]
+async fn a_word_on_a_call_is_written_with_the_retry_and_only_where_one_is_waited_for() {
+    use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    let refused = ledger.resolve(&id, Resolution::Happened, NOW).await;
+    assert!(matches!(refused, Err(Error::WrongState(_, Status::Open))), "{refused:?}");
+    ledger.park(&id, "three times in a row", NOW).await.unwrap();
+    let refused = ledger.resolve(&id, Resolution::Happened, NOW).await.unwrap_err();
+    assert!(refused.to_string().contains(&format!("deliveries retry {id}")), "{refused}");
+    ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
+
+    let on = Waiting::Unknown { effect: 0 };
+    ledger.note_effect(&id, Entry::Waiting(on.clone()).framed(b""), false, NOW).await.unwrap();
+    run(&ledger, &id, 1, failed("unknown"), Verdict::Parked { reason: "unknown".into() }).await;
+    ledger.resolve(&id, Resolution::Send, NOW).await.unwrap();
+    let history = ledger.delivery(&id).await.unwrap().unwrap();
+    assert_eq!(history.row.status, Status::Open);
+    let words: Vec<_> = history.rulings.iter().map(|ruling| (ruling.ruling, ruling.resolution)).collect();
+    assert_eq!(words, [(Ruling::Retry, None), (Ruling::Retry, Some(Resolution::Send))]);
+    let last = ledger.effects(&id).await.unwrap().pop().unwrap();
+    let ruled = Entry::Ruled(Ruled { on, resolution: Resolution::Send });
+    assert_eq!(Entry::unframed(&last).unwrap().0, ruled);
+    let twice = ledger.resolve(&id, Resolution::Send, NOW).await;
+    assert!(matches!(twice, Err(Error::WrongState(..))), "{twice:?}");
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_not_begun_counts_from_its_settle() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    let settle = |number, verdict| Settle { begun: false, ..settle_with(&id, number, done(), verdict) };
+    let wrong = ledger.settle(settle(2, Verdict::Done), NOW).await;
+    assert!(matches!(wrong, Err(Error::WrongState(_, Status::Open))), "{wrong:?}");
+    assert_eq!(ledger.settle(settle(1, Verdict::Again { at: NOW }), NOW).await.unwrap(), Settled::Written);
+    assert_eq!(due(&ledger, NOW).await[0].attempts, 1);
+    ledger.rule(&id, Ruling::Cancel, NOW).await.unwrap();
+    let late = ledger.settle(settle(2, Verdict::Done), NOW).await;
+    assert!(matches!(late, Err(Error::WrongState(_, Status::Cancelled))), "{late:?}");
+    let history = ledger.delivery(&id).await.unwrap().unwrap();
+    assert_eq!(history.attempts.len(), 1);
+    assert!(history.interrupted.is_empty());
+}

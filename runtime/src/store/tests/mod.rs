@@ -136,6 +136,7 @@ pub(super) fn attempt(number: u32, outcome: Outcome) -> Attempt {
         credentials: vec![],
         recorded: false,
         disowned: false,
+        after_unknown: false,
     };
     Attempt {
         number,

@@ -335,7 +335,9 @@ impl Walk<'_> {
             match record {
                 Record::Settle(settle) => attempts.push(settle.attempt),
                 Record::Begun(one) => begun.push(one),
-                Record::Ruling(one) => rulings.push(RulingRow { at: one.at, ruling: one.ruling }),
+                Record::Ruling(one) => {
+                    rulings.push(RulingRow { at: one.at, ruling: one.ruling, resolution: None })
+                }
                 _ => {}
             }
         }

@@ -115,6 +115,7 @@ fn handler(path: &Path) -> Handler {
         origins: Vec::new(),
         networks: Vec::new(),
         limits: host::CallLimits::default(),
+        effects: host::EffectPolicy::default(),
     };
     Handler::bind(&engine, plugin, grants).map_err(|p| format!("{p:?}")).expect("the grants fit").0
 }

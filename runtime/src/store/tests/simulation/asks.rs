@@ -161,6 +161,16 @@ impl Life {
         Ok(())
     }
 
+    pub(super) fn effect(&mut self) {
+        let is_intent = self.dice.percent(50);
+        let Some(id) = self.any_row(|row| row.status == Status::Open || !is_intent) else { return };
+        // Numbered, so that no two are alike; some are larger than a block of the disk.
+        let padding = [0, 40, 700][self.dice.index(3)];
+        let detail = Bytes::from(format!("{:<padding$}", self.calls_made));
+        let now = self.machine.now();
+        self.ask(Op::Effect { id, detail, is_intent, now });
+    }
+
     fn verdict(&mut self, now: Millis) -> Verdict {
         match self.dice.below(6) {
             0 => Verdict::Skipped,

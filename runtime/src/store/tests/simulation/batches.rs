@@ -192,6 +192,7 @@ impl Life {
             Op::Accept(_) | Op::Hold { .. } | Op::Retain { .. } => Answer::Fine,
             Op::Begin { id, number, .. } => self.model.can_begin(id, *number),
             Op::Settle { settle, clock, .. } => self.model.can_settle(settle, *clock),
+            Op::Effect { id, is_intent, .. } => self.model.can_note(id, *is_intent),
             Op::Park { id, .. } => self.model.can_park(id),
             Op::Rule { id, ruling, .. } => self.model.can_rule(id, *ruling),
         };
@@ -234,6 +235,7 @@ impl Life {
                 self.figures.settled += 1;
                 self.model.settled(position, settle, *clock);
             }
+            (Op::Effect { id, detail, .. }, _) => self.model.noted(id, detail),
             (Op::Park { id, .. }, _) => self.model.held(id, Status::Parked),
             (Op::Rule { id, ruling, now, clock }, _) => self.model.ruled(id, *ruling, *now, *clock),
             (op, _) => unreachable!("{op} leaves no record of its own"),
@@ -325,6 +327,10 @@ fn is_of(op: &Op, record: &Record) -> bool {
                 && settled.attempt == settle.attempt
                 && settled.verdict == settle.verdict
                 && settled.writes.iter().map(|(key, _)| key).eq(settle.shelf.writes.keys())
+        }
+        (Op::Effect { id, detail, is_intent: true, .. }, Record::EffectIntent(effect))
+        | (Op::Effect { id, detail, is_intent: false, .. }, Record::EffectResponse(effect)) => {
+            effect.delivery == *id && effect.detail == *detail
         }
         (Op::Park { id, .. }, Record::Hold(hold)) => hold.delivery == *id && hold.status == Status::Parked,
         (Op::Rule { id, ruling, .. }, Record::Ruling(ruled)) => {

@@ -106,6 +106,12 @@ pub(super) enum Op {
         now: Millis,
         clock: Millis,
     },
+    Effect {
+        id: DeliveryId,
+        detail: Bytes,
+        is_intent: bool,
+        now: Millis,
+    },
     Park {
         id: DeliveryId,
         now: Millis,
@@ -155,6 +161,15 @@ impl std::fmt::Display for Op {
                 settle.verdict,
                 settle.shelf
             ),
+            Op::Effect { id, detail, is_intent, .. } => {
+                let what = if *is_intent { "intent" } else { "response" };
+                write!(
+                    f,
+                    "note {what} {} of {id}, {} bytes",
+                    String::from_utf8_lossy(detail).trim(),
+                    detail.len()
+                )
+            }
             Op::Park { id, .. } => write!(f, "park {id}"),
             Op::Rule { id, ruling, .. } => write!(f, "{ruling:?} {id}"),
             Op::Hold { wanted, .. } => write!(f, "hold all but {wanted:?}"),
@@ -221,6 +236,9 @@ fn ask(core: Arc<Core>, op: Op) -> Asked {
                     Ok(Settled::Conflict) => Answer::Conflict,
                     Err(error) => error.into(),
                 })
+            }
+            Op::Effect { id, detail, is_intent, now } => {
+                Said::Changed(answer(deliveries::note_effect(&core, id, detail, is_intent, now).await))
             }
             Op::Park { id, now } => {
                 Said::Changed(answer(deliveries::park(&core, id, "it was begun too often".into(), now).await))

@@ -231,6 +231,7 @@ impl Life {
             Action::Duplicate => self.duplicate(),
             Action::Begin => self.begin(),
             Action::Settle => self.settle()?,
+            Action::Effect => self.effect(),
             Action::Park => self.park(),
             Action::Rule => self.rule(),
             Action::Hold => self.hold(),

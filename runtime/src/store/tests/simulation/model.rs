@@ -45,6 +45,8 @@ pub(super) struct Row {
     pub begun: u32,
     pub counted_from: Millis,
     pub aged_from: Millis,
+    /// What was noted about its calls, in order.
+    pub effects: Vec<Bytes>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +116,7 @@ impl Model {
                 begun: 0,
                 counted_from: request.received_at,
                 aged_from: request.clock,
+                effects: Vec::new(),
             };
             self.rows.insert(DeliveryId { event, subscription: subscription.clone() }, row);
         }
@@ -135,8 +138,21 @@ impl Model {
         if row.status == Status::Open && is_next { Answer::Fine } else { Answer::WrongState(row.status) }
     }
 
+    /// Nothing may leave for a delivery that is not open; what came of a call is always written.
+    pub(super) fn can_note(&self, id: &DeliveryId, is_intent: bool) -> Answer {
+        match self.rows.get(id) {
+            None => Answer::NoSuch,
+            Some(row) if is_intent && row.status != Status::Open => Answer::WrongState(row.status),
+            Some(_) => Answer::Fine,
+        }
+    }
+
     pub(super) fn begun(&mut self, id: &DeliveryId) {
         self.row(id).begun += 1;
+    }
+
+    pub(super) fn noted(&mut self, id: &DeliveryId, detail: &Bytes) {
+        self.row(id).effects.push(detail.clone());
     }
 
     pub(super) fn can_settle(&self, settle: &Settle, clock: Millis) -> Answer {

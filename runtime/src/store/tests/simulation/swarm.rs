@@ -14,7 +14,7 @@ pub(super) enum Action {
     Settle,
     Park,
     Rule,
-    // Effect records have their place here once they are written.
+    Effect,
     Hold,
     Retain,
     Write,
@@ -34,11 +34,12 @@ pub(super) enum Action {
 }
 
 /// With the weights of a day on which nothing is left out.
-const ACTIONS: [(Action, u64); 22] = [
+const ACTIONS: [(Action, u64); 23] = [
     (Action::Accept, 20),
     (Action::Duplicate, 12),
     (Action::Begin, 14),
     (Action::Settle, 12),
+    (Action::Effect, 8),
     (Action::Park, 2),
     (Action::Rule, 5),
     (Action::Hold, 2),

@@ -1,0 +1,122 @@
+//! Effects: what one attempt does to the world, written into the ledger before it is done.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{self, BoxFuture};
+
+use crate::host;
+use crate::store::{self, Ledger, OpenDelivery};
+use crate::words::digest::Digest;
+use crate::words::event::DeliveryId;
+use crate::words::time::Millis;
+
+type Written = future::Shared<BoxFuture<'static, Result<(), Arc<store::Error>>>>;
+
+/// That the attempt has begun is written once, before its first call leaves, and not at all where it makes none and
+/// ends. Three of these without an end park a delivery.
+pub struct LedgerEffects {
+    ledger: Ledger,
+    delivery: DeliveryId,
+    shown: String,
+    number: u32,
+    plugin: Digest,
+    /// It has calls of earlier attempts, perhaps.
+    was_tried: bool,
+    /// Goes on where who asked first is gone: a guest whose time was over meanwhile.
+    begun: OnceLock<Written>,
+    failed: Mutex<Option<Arc<store::Error>>>,
+}
+
+impl LedgerEffects {
+    /// `shown`: the delivery as text, and the attempt's number.
+    pub fn of(
+        ledger: Ledger,
+        delivery: &OpenDelivery,
+        (shown, number): (&str, u32),
+        plugin: Digest,
+    ) -> LedgerEffects {
+        LedgerEffects {
+            ledger,
+            delivery: delivery.id.clone(),
+            shown: shown.to_owned(),
+            number,
+            plugin,
+            was_tried: number > 1,
+            begun: OnceLock::new(),
+            failed: Mutex::default(),
+        }
+    }
+
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub async fn begin_once(&self) -> Result<(), Arc<store::Error>> {
+        let begin = || {
+            let (ledger, id, number, plugin) =
+                (self.ledger.clone(), self.delivery.clone(), self.number, self.plugin);
+            let begin = async move { Ok(ledger.begin(&id, number, plugin, Millis::now()).await?) };
+            begin.boxed().shared()
+        };
+        self.begun.get_or_init(begin).clone().await
+    }
+
+    /// False where nobody asked.
+    pub async fn has_begun(&self) -> Result<bool, Arc<store::Error>> {
+        match self.begun.get() {
+            Some(begun) => begun.clone().await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// What the store said when it stopped a call.
+    pub fn failure(&self, why: &str) -> Arc<store::Error> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        failed.unwrap_or_else(|| Arc::new(store::Error::Effect(self.delivery.clone(), why.to_owned())))
+    }
+
+    fn told<T>(&self, result: Result<T, Arc<store::Error>>) -> Result<T, String> {
+        result.map_err(|error| {
+            let why = error.to_string();
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            why
+        })
+    }
+}
+
+impl host::Effects for LedgerEffects {
+    fn delivery(&self) -> &str {
+        &self.shown
+    }
+
+    fn attempt(&self) -> u32 {
+        self.number
+    }
+
+    fn past(&self) -> host::EffectFuture<'_, Vec<Bytes>> {
+        Box::pin(async move {
+            if !self.was_tried {
+                return Ok(Vec::new());
+            }
+            self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))
+        })
+    }
+
+    fn begin(&self) -> host::EffectFuture<'_, ()> {
+        Box::pin(async move { self.told(self.begin_once().await) })
+    }
+
+    /// Both are asked for before either is waited for, so that one sync carries them.
+    fn note(&self, entry: Bytes, is_intent: bool) -> host::EffectFuture<'_, ()> {
+        Box::pin(async move {
+            let note = async {
+                let noted = self.ledger.note_effect(&self.delivery, entry, is_intent, Millis::now());
+                noted.await.map_err(Arc::new)
+            };
+            let (begun, noted) = future::join(self.begin_once(), note).await;
+            self.told(begun.and(noted))
+        })
+    }
+}

@@ -1,0 +1,348 @@
+//! Effects: a live call between its decision and its record. `past` decides; here it is written down and sent.
+//!
+//! The order is the promise: the intent is durable before the request leaves, and the answer is durable before the
+//! guest has it. What cannot be written down stops the guest.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+use super::past::{Decision, Past, Sending, is_safe};
+use super::prepare::{Prepared, prepare};
+use super::{Credential, Error, Failure, Request, Response, Target};
+use crate::host::grant::Grant;
+use crate::host::{EffectPolicy, Effects, Halt};
+use crate::words::attempt::CallRecord;
+use crate::words::digest::Digest;
+use crate::words::effect::{self, Asked, Entry, Intent, NotSent, Said, Waiting};
+
+/// RFC draft-ietf-httpapi-idempotency-key-header; Stripe, Adyen and others read it under this name.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Of a key: 128 bits, as hex digits.
+const KEY_BYTES: usize = 16;
+
+/// The calls of a live attempt, and those before it.
+pub(super) struct Ledger {
+    effects: Arc<dyn Effects>,
+    policy: EffectPolicy,
+    /// Read when the first call is made: an attempt without calls asks for nothing.
+    past: Option<Past>,
+}
+
+/// A call that is to be made now.
+pub(super) struct Departure {
+    pub(super) prepared: Prepared,
+    pub(super) after_unknown: bool,
+    effect: u32,
+    /// Of a call that changes nothing: its answer says what was asked.
+    asked: Option<Asked>,
+}
+
+/// What comes of a decision.
+pub(super) enum Next {
+    Recorded(Said, Bytes),
+    Send(Departure),
+    Halt(Halt),
+}
+
+impl Ledger {
+    pub(super) fn new(effects: Arc<dyn Effects>, policy: EffectPolicy) -> Ledger {
+        Ledger { effects, policy, past: None }
+    }
+
+    /// A call that was refused before anybody asked: it has its number, and no effect.
+    pub(super) async fn skip(&mut self) -> Result<(), Halt> {
+        self.past().await?.skip();
+        Ok(())
+    }
+
+    /// What to do about a call; where it is to be sent, that is durable when this returns.
+    pub(super) async fn decide(
+        &mut self,
+        grant: &Grant,
+        request: &Request,
+        prepared: Prepared,
+        record: &CallRecord,
+    ) -> Result<Next, Error> {
+        let asked = asked(request, record);
+        let policy = self.policy;
+        let decision = match self.past().await {
+            Ok(past) => past.decide(&asked, policy),
+            Err(halt) => return Ok(Next::Halt(halt)),
+        };
+        match decision {
+            Decision::Recorded(said, body) => Ok(Next::Recorded(said, body)),
+            Decision::Park(waiting) => Ok(Next::Halt(self.park(waiting).await)),
+            Decision::Send(sending) => match self.depart(grant, request, prepared, asked, sending).await? {
+                Ok(departure) => Ok(Next::Send(departure)),
+                Err(halt) => Ok(Next::Halt(halt)),
+            },
+        }
+    }
+
+    async fn depart(
+        &mut self,
+        grant: &Grant,
+        request: &Request,
+        prepared: Prepared,
+        asked: Asked,
+        sending: Sending,
+    ) -> Result<Result<Departure, Halt>, Error> {
+        let Sending { effect, generation, request: recorded, after_unknown } = sending;
+        if is_safe(&asked.method) {
+            let begun = self.effects.begin().await.map_err(Halt::Store);
+            return Ok(begun.map(|()| Departure { prepared, after_unknown, effect, asked: Some(asked) }));
+        }
+        let bytes = recorded.clone().unwrap_or_else(|| request.recorded());
+        let mut prepared = match &recorded {
+            Some(recorded) => {
+                let recorded = Request::read(recorded).map_err(Error::Unavailable)?;
+                prepare(grant, recorded, &mut super::new_record(0, request))?
+            }
+            None => prepared,
+        };
+        let key = idempotency_key(self.effects.delivery(), effect, generation);
+        add_key(prepared.request.headers_mut(), &key);
+        let intent = Intent { attempt: self.effects.attempt(), effect, asked, generation };
+        let noted = self.note(Entry::Intent(intent), bytes).await;
+        Ok(noted.map(|()| Departure { prepared, after_unknown, effect, asked: None }))
+    }
+
+    async fn park(&mut self, waiting: Waiting) -> Halt {
+        let reason = self.reason(&waiting);
+        match self.note(Entry::Waiting(waiting), Bytes::new()).await {
+            Ok(()) => Halt::Park(reason),
+            Err(halt) => halt,
+        }
+    }
+
+    fn reason(&self, waiting: &Waiting) -> String {
+        let (effect, why) = match waiting {
+            Waiting::Unknown { effect } => {
+                (*effect, "was perhaps sent in an earlier attempt, and nobody knows what came of it")
+            }
+            Waiting::Changed { effect, .. } => {
+                (*effect, "happened in an earlier attempt, and this one makes another call to the same place")
+            }
+        };
+        let (method, place) = self.past.as_ref().map(|past| past.name_of(effect)).unwrap_or_default();
+        format!(
+            "call {effect}, {method} {place}, {why}; type `longshore deliveries resolve {} --happened`, `--did-not` or `--send`",
+            self.effects.delivery()
+        )
+    }
+
+    /// What a call was told, durable before the guest hears it.
+    pub(super) async fn answered(
+        &mut self,
+        effect: u32,
+        asked: Option<Asked>,
+        told: &Result<Response, Error>,
+    ) -> Result<(), Halt> {
+        let (said, body) = said(told);
+        let attempt = self.effects.attempt();
+        self.note(Entry::Response(effect::Response { attempt, effect, asked, said }), body).await
+    }
+
+    /// The status said yes, the content said no.
+    pub(super) async fn disown(&mut self, call: u32) -> Result<bool, Halt> {
+        match self.past.as_ref().and_then(|past| past.disownable(call)) {
+            Some(effect) => self.note(Entry::Disowned { effect }, Bytes::new()).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    pub(super) fn past_if_asked(&self) -> Option<&Past> {
+        self.past.as_ref()
+    }
+
+    async fn note(&mut self, entry: Entry, bytes: Bytes) -> Result<(), Halt> {
+        let is_intent = matches!(entry, Entry::Intent(_));
+        self.effects.note(entry.framed(&bytes), is_intent).await.map_err(Halt::Store)?;
+        if let Some(past) = &mut self.past {
+            past.note(entry, bytes);
+        }
+        Ok(())
+    }
+
+    async fn past(&mut self) -> Result<&mut Past, Halt> {
+        if self.past.is_none() {
+            let entries = self.effects.past().await.map_err(Halt::Store)?;
+            let entries = entries.iter().map(Entry::unframed).collect::<Result<Vec<_>, _>>();
+            self.past = Some(Past::of(entries.map_err(Halt::Store)?));
+        }
+        Ok(self.past.as_mut().expect("it was read two lines above"))
+    }
+}
+
+impl Departure {
+    pub(super) fn effect(&self) -> (u32, Option<Asked>) {
+        (self.effect, self.asked.clone())
+    }
+}
+
+fn asked(request: &Request, record: &CallRecord) -> Asked {
+    let content_type = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let (kind, target) = match &request.target {
+        Target::Url(url) => ("url", url),
+        Target::SecretUrl(name) => ("secret", name),
+    };
+    let parts = [
+        request.method.as_bytes(),
+        kind.as_bytes(),
+        target.as_bytes(),
+        content_type.map_or("", |(_, value)| value).as_bytes(),
+        request.body.as_deref().unwrap_or_default(),
+    ];
+    Asked {
+        method: request.method.clone(),
+        place: record.target.clone(),
+        key: request.key.clone(),
+        digest: Digest::of_parts(&parts),
+    }
+}
+
+fn idempotency_key(delivery: &str, effect: u32, generation: u32) -> String {
+    let parts = [delivery.as_bytes(), &effect.to_le_bytes(), &generation.to_le_bytes()];
+    hex::encode(&Digest::of_parts(&parts).0[..KEY_BYTES])
+}
+
+/// A key that the plugin sets is kept.
+fn add_key(headers: &mut HeaderMap, key: &str) {
+    let value = HeaderValue::from_str(key).expect("hex digits are a header's value");
+    headers.entry(IDEMPOTENCY_KEY).or_insert(value);
+}
+
+// === what a guest was told, and back ===
+
+fn said(told: &Result<Response, Error>) -> (Said, Bytes) {
+    let said = match told {
+        Ok(response) => {
+            let said = Said::Answer { status: response.status, headers: response.headers.clone() };
+            return (said, Bytes::copy_from_slice(&response.body));
+        }
+        Err(Error::ResponseTooLarge(status)) => Said::TooLarge { status: *status },
+        Err(Error::Timeout) => Said::Unknown { why: String::new() },
+        Err(Error::Protocol(why)) => Said::Unknown { why: why.clone() },
+        Err(Error::Dns(why)) => Said::not_sent(NotSent::Dns, why),
+        Err(Error::Connect(why)) => Said::not_sent(NotSent::Connect, why),
+        Err(Error::Tls(why)) => Said::not_sent(NotSent::Tls, why),
+        Err(Error::Denied(why)) => Said::not_sent(NotSent::Denied, why),
+        Err(other) => Said::not_sent(NotSent::Unavailable, &other.to_string()),
+    };
+    (said, Bytes::new())
+}
+
+/// What the guest is told again.
+pub(super) fn told(call: u32, said: Said, body: &Bytes) -> Result<Response, Error> {
+    match said {
+        Said::Answer { status, headers } => {
+            Ok(Response { call, recorded: true, status, headers, body: body.to_vec() })
+        }
+        Said::TooLarge { status } => Err(Error::ResponseTooLarge(status)),
+        Said::Unknown { why } if why.is_empty() => Err(Error::Timeout),
+        Said::Unknown { why } => Err(Error::Protocol(why)),
+        Said::NotSent { kind, why } => Err(match kind {
+            NotSent::Denied => Error::Denied(why),
+            NotSent::Dns => Error::Dns(why),
+            NotSent::Connect => Error::Connect(why),
+            NotSent::Tls => Error::Tls(why),
+            NotSent::Unavailable => Error::Unavailable(why),
+        }),
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, status: None }
+    }
+}
+
+// === a request as it is kept ===
+
+/// Everything but the body, which follows it.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    method: String,
+    target: Target,
+    headers: Vec<(String, String)>,
+    has_body: bool,
+    credentials: Vec<Credential>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl Request {
+    /// As it is kept with its intent: secrets by their names.
+    fn recorded(&self) -> Bytes {
+        let head = Head {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            headers: self.headers.clone(),
+            has_body: self.body.is_some(),
+            credentials: self.credentials.clone(),
+            timeout_ms: self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            key: self.key.clone(),
+        };
+        let head = serde_json::to_vec(&head).expect("plain data serialises");
+        let length = u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes();
+        Bytes::from([&length, head.as_slice(), self.body.as_deref().unwrap_or_default()].concat())
+    }
+
+    fn read(recorded: &Bytes) -> Result<Request, String> {
+        let (length, rest) = recorded.split_first_chunk::<4>().ok_or("a recorded request is cut short")?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (head, body) = rest.split_at_checked(length).ok_or("a recorded request is cut short")?;
+        let head: Head = serde_json::from_slice(head)
+            .map_err(|error| format!("a recorded request does not read: {error}"))?;
+        Ok(Request {
+            method: head.method,
+            target: head.target,
+            headers: head.headers,
+            body: head.has_body.then(|| body.to_vec()),
+            credentials: head.credentials,
+            timeout: head.timeout_ms.map(std::time::Duration::from_millis),
+            key: head.key,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_as_it_was_kept() {
+        let request = Request {
+            method: "POST".into(),
+            target: Target::SecretUrl("webhook".into()),
+            headers: vec![("content-type".into(), "text/plain".into())],
+            body: Some(vec![0, 159, 146, 150]),
+            credentials: vec![Credential::Basic { user: "u".into(), secret: "s".into() }],
+            timeout: Some(std::time::Duration::from_millis(1500)),
+            key: Some("k".into()),
+        };
+        assert_eq!(Request::read(&request.recorded()).unwrap(), request);
+        let bare = Request { body: None, timeout: None, key: None, ..request };
+        assert_eq!(Request::read(&bare.recorded()).unwrap(), bare);
+        assert!(Request::read(&Bytes::from_static(b"\x09\x00\x00\x00{}")).is_err());
+    }
+
+    #[test]
+    fn a_key_is_one_per_delivery_call_and_generation() {
+        let key = idempotency_key("1f.h", 0, 0);
+        assert_eq!(key, idempotency_key("1f.h", 0, 0));
+        assert_eq!(key.len(), 32);
+        for other in [("1f.g", 0, 0), ("1f.h", 1, 0), ("1f.h", 0, 1)] {
+            assert_ne!(key, idempotency_key(other.0, other.1, other.2));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("mine"));
+        add_key(&mut headers, &key);
+        assert_eq!(headers[IDEMPOTENCY_KEY], "mine");
+    }
+}
