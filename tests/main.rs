@@ -6,6 +6,7 @@ mod accept;
 mod author;
 mod carry;
 mod demo;
+mod effects;
 mod faults;
 mod hostile;
 mod house;

@@ -17,7 +17,7 @@
 //! | `call-then-trap` | calls `url` and panics when it fails |
 //! | `many-calls` | calls `url` `count` times, answers with the number that went through and the first error |
 //! | `big-request` | posts `count` bytes |
-//! | `tally` | adds one to its counter and posts the event's id, with the attempt and the setting `label` as headers |
+//! | `tally` | adds one to its counter and posts the event's id |
 //! | `script` | makes the calls that the setting `script` lists, one after the other |
 //! | `disown` | posts and disowns |
 //! | `credential` | posts with the secret named `secret`, used as `credential` says |
@@ -172,7 +172,6 @@ fn manifest() -> Manifest {
             setting("script", SettingKind::Text, None, "the calls that it makes"),
             setting("secret", SettingKind::Text, None, "the name of the secret that it uses"),
             setting("credential", SettingKind::Text, Some("bearer"), "how it uses the secret"),
-            setting("label", SettingKind::Text, None, "a header of what `tally` posts"),
             setting("count", SettingKind::Number, Some("3"), "how often, or how many bytes"),
         ],
     }
@@ -294,7 +293,7 @@ fn call(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
         "big-request" => done(shown(&http::send(&request("POST", &url, Some(vec![b'x'; count()]))))),
         "tally" => {
             let counted = state::add("count", 1, None);
-            let sent = http::send(&tallied(&url, event));
+            let sent = http::send(&request("POST", &url, body));
             match (counted, sent) {
                 (Ok(()), Ok(response)) if response.status < 300 => done(shown(&Ok(response))),
                 (counted, sent) => retry(&format!("{counted:?} {}", shown(&sent))),
@@ -342,11 +341,6 @@ fn with_credential(url: &str) -> http::Request {
 }
 
 /// The attempt goes into a header: a call is recognised by its key or its bytes, and the attempt is in neither.
-fn tallied(url: &str, event: &Event) -> http::Request {
-    let headers = vec![("x-attempt".into(), event.attempt.to_string()), ("x-label".into(), setting("label"))];
-    http::Request { headers, ..request("POST", url, Some(event.id.clone().into_bytes())) }
-}
-
 fn request(method: &str, url: &str, body: Option<Vec<u8>>) -> http::Request {
     http::Request {
         method: method.into(),

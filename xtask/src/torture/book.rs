@@ -5,11 +5,12 @@
 //!
 //! - What was answered 2xx is in the ledger, once, under one place, for ever.
 //! - What nobody sent, or sent with a wrong signature, is not.
-//! - Each delivery ends in `done`, and its receiver was called. After that it is never called again.
-//! - An attempt is called once. A second call of a delivery that got its 2xx comes from a later life of the daemon,
-//!   and the ledger says that the earlier attempt never ended.
+//! - Each delivery ends in `done`, and its receiver said yes.
+//! - A receiver that said yes is not asked again, save where the history names the call that may come twice: an
+//!   attempt sent it after one that nobody knew the end of, or ended with the daemon itself.
+//! - All calls of a delivery have one idempotency key: a receiver that keeps keys would see each once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -26,20 +27,13 @@ pub(super) enum Wanted {
     ByNobody,
 }
 
-/// A call of a receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Call {
-    attempt: u32,
-    /// Of the daemon: lives are counted from 1.
-    life: u32,
-    was_taken: bool,
-}
-
 #[derive(Debug, Default)]
 struct Delivery {
-    calls: Vec<Call>,
-    /// The last attempt that was seen when the ledger said that it is done; 0: it has not said so.
-    ended_with: u32,
+    /// Of its first call.
+    key: Box<str>,
+    /// How often its receiver said yes.
+    taken: u32,
+    has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -55,12 +49,11 @@ struct Event {
 impl Event {
     fn has_ended(&self) -> bool {
         !self.place.is_empty()
-            && (self.wanted == Wanted::ByNobody || self.deliveries.iter().all(|d| d.ended_with > 0))
+            && (self.wanted == Wanted::ByNobody || self.deliveries.iter().all(|d| d.has_ended))
     }
 
     fn is_owed(&self) -> bool {
-        let was_taken = |d: &Delivery| d.ended_with > 0 || d.calls.iter().any(|call| call.was_taken);
-        self.answered && self.wanted == Wanted::ByAll && !self.deliveries.iter().all(was_taken)
+        self.answered && self.wanted == Wanted::ByAll && self.deliveries.iter().any(|d| d.taken == 0)
     }
 }
 
@@ -182,9 +175,8 @@ impl Book {
     // === the receivers' list ===
 
     /// Notes a call before it is answered. `was_taken`: it is going to be answered 2xx.
-    pub(super) fn called(&mut self, handler: usize, event: &str, call: (u32, u32), was_taken: bool) {
-        let (attempt, life) = call;
-        let (name, call) = (HANDLERS[handler], Call { attempt, life, was_taken });
+    pub(super) fn called(&mut self, handler: usize, event: &str, key: &str, was_taken: bool) {
+        let name = HANDLERS[handler];
         let number = number(event).filter(|number| *number < self.events.len());
         let Some(number) = number.filter(|number| self.events[*number].wanted == Wanted::ByAll) else {
             return self
@@ -192,19 +184,29 @@ impl Book {
         };
         self.figures.calls += 1;
         self.figures.calls_refused += u64::from(!was_taken);
-        let (was_owed, delivery) =
-            (self.events[number].is_owed(), &mut self.events[number].deliveries[handler]);
-        let wrong = wrong_about(delivery, call);
-        if delivery.ended_with == 0 {
-            self.figures.calls_repeated += u64::from(delivery.calls.iter().any(|c| c.was_taken));
-            delivery.calls.push(call);
+        let event = &mut self.events[number];
+        let was_owed = event.is_owed();
+        let delivery = &mut event.deliveries[handler];
+        if delivery.key.is_empty() {
+            delivery.key = key.into();
+        }
+        let is_other = key.is_empty() || *delivery.key != *key;
+        if was_taken {
+            self.figures.calls_repeated += u64::from(delivery.taken > 0);
+            delivery.taken += 1;
+        }
+        // A call of a life that is over, heard late, or one that should not be: the history tells them apart.
+        if was_taken && delivery.has_ended {
+            let (event, taken) = (event.place.to_string(), delivery.taken);
+            self.repeated.push(Repeated { event, handler: name, taken });
         }
         if was_owed && !self.events[number].is_owed() {
             self.owed -= 1;
         }
-        if let Some(wrong) = wrong {
+        if is_other {
             self.differs(format!(
-                "`{name}` was called for {event} in attempt {attempt} of life {life}: {wrong}"
+                "`{name}` was called for {} with the key `{key}`, and before with another",
+                id(number)
             ));
         }
     }
@@ -251,7 +253,7 @@ impl Book {
             let taken = event.deliveries[handler]
                 .listed(text(delivery, "status"))
                 .map_err(|wrong| format!("the delivery of {listed} to `{name}` {wrong}"))?;
-            if taken.len() > 1 {
+            if taken > 1 {
                 self.repeated.push(Repeated { event: place.to_owned(), handler: HANDLERS[handler], taken });
             }
         }
@@ -294,13 +296,11 @@ impl Book {
         std::mem::take(&mut self.repeated)
     }
 
-    /// Nothing more is asked of an event that is answered and ended; only its last attempts are kept.
+    /// Nothing more is asked of an event that is answered and ended.
     fn settle(&mut self, number: usize) {
-        let event = &mut self.events[number];
-        if event.answered && event.has_ended() && self.unsettled.remove(&number) {
-            for delivery in &mut event.deliveries {
-                delivery.calls = Vec::new();
-            }
+        let event = &self.events[number];
+        if event.answered && event.has_ended() {
+            self.unsettled.remove(&number);
         }
     }
 }
@@ -310,65 +310,50 @@ impl Book {
 pub(super) struct Repeated {
     pub(super) event: String,
     pub(super) handler: &'static str,
-    pub(super) taken: BTreeSet<u32>,
+    taken: u32,
 }
 
 impl Repeated {
-    /// `history`: what `/deliveries/{id}` says of it. All but the last of the attempts that were taken must have
-    /// ended with the daemon, and so must the last one until its delivery is done.
+    /// `history`: what `/deliveries/{id}` says of it. Every yes but the first must come from an attempt that says it
+    /// sent a call after one that nobody knew the end of, or that ended with the daemon before it could say so.
     pub(super) fn judge(&self, history: &Value) -> Result<(), Difference> {
-        let numbers = |list: &str| -> BTreeMap<u32, &Value> {
-            let rows = history[list].as_array().map_or(&[][..], Vec::as_slice);
-            rows.iter().filter_map(|row| Some((u32::try_from(row["number"].as_u64()?).ok()?, row))).collect()
+        let list = |name: &str| history[name].as_array().cloned().unwrap_or_default();
+        let says_so = |attempt: &Value| {
+            attempt["calls"]
+                .as_array()
+                .is_some_and(|calls| calls.iter().any(|call| call["after_unknown"] == true))
         };
-        let ended = numbers("attempts");
-        let done =
-            ended.iter().filter(|(_, attempt)| attempt["outcome"] == "done").map(|(number, _)| *number);
-        let done: Vec<u32> = done.collect();
-        let last = self.taken.last();
-        match done.as_slice() {
-            [] => Ok(()),
-            [one] if Some(one) == last => Ok(()),
-            _ => Err(format!(
-                "{} was carried to `{}` in attempts {:?}, and the ledger says that {done:?} were done",
+        let attempts = list("attempts");
+        let done = attempts.iter().filter(|attempt| attempt["outcome"] == "done").count();
+        let named = attempts.iter().filter(|attempt| says_so(attempt)).count();
+        // The first attempt sends nothing again.
+        let cut_off = list("interrupted").iter().filter(|attempt| attempt["number"] != 1).count();
+        if done > 1 || self.taken as usize > 1 + named + cut_off {
+            return Err(format!(
+                "{} was taken by `{}` {} times, and its history names {named} calls that may come twice and {cut_off} \
+                 attempts that were cut off ({done} done)",
                 self.event, self.handler, self.taken
-            )),
+            ));
         }
+        Ok(())
     }
 }
 
 impl Delivery {
-    /// The attempts that were taken, when it is seen as done for the first time; else none.
-    fn listed(&mut self, status: &str) -> Result<BTreeSet<u32>, Difference> {
+    /// How often it was taken, when it is seen as done for the first time; else 0.
+    fn listed(&mut self, status: &str) -> Result<u32, Difference> {
         match status {
-            "done" if self.ended_with > 0 => Ok(BTreeSet::new()),
+            "done" if self.has_ended => Ok(0),
+            "done" if self.taken == 0 => Err("is done, and its receiver never said yes".to_owned()),
             "done" => {
-                let taken = self.calls.iter().filter(|call| call.was_taken);
-                let taken: BTreeSet<u32> = taken.map(|call| call.attempt).collect();
-                if taken.is_empty() {
-                    return Err("is done, and its receiver never said yes".to_owned());
-                }
-                self.ended_with = self.calls.iter().map(|call| call.attempt).max().unwrap_or_default();
-                Ok(taken)
+                self.has_ended = true;
+                Ok(self.taken)
             }
-            "open" | "parked" if self.ended_with == 0 => Ok(BTreeSet::new()),
+            "open" | "parked" if !self.has_ended => Ok(0),
             "open" | "parked" => Err(format!("was done and is {status}")),
             other => Err(format!("is {other}")),
         }
     }
-}
-
-fn wrong_about(delivery: &Delivery, call: Call) -> Option<String> {
-    if delivery.ended_with > 0 && call.attempt > delivery.ended_with {
-        return Some(format!("it was done after attempt {}", delivery.ended_with));
-    }
-    if let Some(same) = delivery.calls.iter().find(|same| same.attempt == call.attempt) {
-        return Some(format!("that attempt called it in life {} already", same.life));
-    }
-    let taken = delivery.calls.iter().find(|taken| taken.was_taken && taken.life >= call.life);
-    taken.map(|taken| {
-        format!("attempt {} of life {} was taken, and nobody killed it", taken.attempt, taken.life)
-    })
 }
 
 pub(super) fn id(number: usize) -> String {
@@ -408,7 +393,7 @@ mod tests {
     fn done() -> Book {
         let mut book = answered();
         for handler in 0..2 {
-            book.called(handler, &id(0), (1, 1), true);
+            book.called(handler, &id(0), "k", true);
         }
         book.listed(&[row(0, "e1", ["done", "done"])]);
         book.read_whole();
@@ -469,8 +454,8 @@ mod tests {
     #[test]
     fn a_delivery_is_done_only_where_its_receiver_said_yes_and_stays_so() {
         let mut book = answered();
-        book.called(0, &id(0), (1, 1), true);
-        book.called(1, &id(0), (1, 1), false);
+        book.called(0, &id(0), "k", true);
+        book.called(1, &id(0), "l", false);
         assert_eq!(book.owed(), 1);
         book.listed(&[row(0, "e1", ["done", "open"])]);
         assert_eq!(book.difference(), None);
@@ -485,45 +470,52 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_called_after_its_end_nor_twice_in_one_life_nor_twice_in_one_attempt() {
-        let mut book = done();
-        book.called(0, &id(0), (2, 2), true);
-        says(&book, "it was done after attempt 1");
-
+    fn a_call_is_for_whoever_wants_it_and_keeps_its_key() {
         let mut book = answered();
-        book.called(0, &id(0), (1, 1), true);
-        book.called(0, &id(0), (2, 1), true);
-        says(&book, "nobody killed it");
-
+        book.called(0, &id(0), "k", false);
+        book.called(0, &id(0), "k", true);
+        assert_eq!((book.difference(), book.figures.calls_repeated), (None, 0), "a no is no yes");
+        for key in ["l", ""] {
+            let mut book = answered();
+            book.called(0, &id(0), "k", false);
+            book.called(0, &id(0), key, true);
+            says(&book, "with another");
+        }
         let mut book = answered();
-        book.called(0, &id(0), (1, 1), false);
-        book.called(0, &id(0), (1, 2), true);
-        says(&book, "called it in life 1 already");
-
-        let mut book = answered();
-        book.called(0, "evt_00000001", (1, 1), true);
+        book.called(0, "evt_00000001", "k", true);
         says(&book, "should never have got");
     }
 
     #[test]
-    fn a_call_may_repeat_over_a_kill_where_the_ledger_says_that_it_never_ended() {
+    fn a_call_may_come_twice_only_where_the_history_names_it() {
         let mut book = answered();
-        book.called(0, &id(0), (1, 1), true);
-        book.called(0, &id(0), (2, 2), true);
+        book.called(0, &id(0), "k", true);
+        book.called(0, &id(0), "k", true);
         book.listed(&[row(0, "e1", ["open", "open"])]);
         assert_eq!((book.difference(), book.figures.calls_repeated), (None, 1));
         assert_eq!(book.take_repeated(), [], "it is asked about once it is done");
         book.listed(&[row(0, "e1", ["done", "open"])]);
         let repeated = book.take_repeated();
-        assert_eq!(repeated, [Repeated { event: "e1".into(), handler: "a", taken: [1, 2].into() }]);
-        let done = |number: u32| json!({"number": number, "outcome": "done"});
-        let interrupted = json!([{"number": 1}]);
-        let judge =
-            |attempts: Value| repeated[0].judge(&json!({"attempts": attempts, "interrupted": interrupted}));
-        judge(json!([done(2)])).unwrap();
-        judge(json!([])).unwrap();
-        assert!(judge(json!([done(1), done(2)])).unwrap_err().contains("[1, 2] were done"));
-        assert!(judge(json!([done(1)])).is_err(), "it was done, and was called again");
+        assert_eq!(repeated, [Repeated { event: "e1".into(), handler: "a", taken: 2 }]);
+        let attempt = |number: u32, outcome: &str, again: bool| json!({"number": number, "outcome": outcome, "calls": [{"after_unknown": again}]});
+        let judge = |attempts: Value, interrupted: Value| {
+            repeated[0].judge(&json!({"attempts": attempts, "interrupted": interrupted}))
+        };
+        judge(json!([attempt(2, "done", true)]), json!([{"number": 1}])).unwrap();
+        judge(json!([attempt(3, "done", false)]), json!([{"number": 1}, {"number": 2}])).unwrap();
+        let unnamed = judge(json!([attempt(2, "done", false)]), json!([{"number": 1}]));
+        assert!(unnamed.unwrap_err().contains("names 0 calls"));
+        let twice = judge(json!([attempt(1, "done", false), attempt(2, "done", true)]), json!([]));
+        assert!(twice.unwrap_err().contains("2 done"));
+    }
+
+    #[test]
+    fn a_call_after_the_end_is_asked_about() {
+        let mut book = done();
+        book.called(0, &id(0), "k", true);
+        let repeated = book.take_repeated();
+        assert_eq!(repeated, [Repeated { event: "e1".into(), handler: "a", taken: 2 }]);
+        assert!(repeated[0].judge(&json!({"attempts": [{"number": 1, "outcome": "done"}]})).is_err());
     }
 
     #[test]

@@ -71,9 +71,9 @@ impl Place {
     }
 
     /// Starts a daemon; it is not ready yet.
-    pub(super) fn start(&self, life: u32) -> Result<Life> {
+    pub(super) fn start(&self) -> Result<Life> {
         let config = self.folder.join("config.yaml");
-        fs::write(&config, self.configuration(life)).or_trouble("the configuration cannot be written")?;
+        fs::write(&config, self.configuration()).or_trouble("the configuration cannot be written")?;
         let mut command = Command::new(&self.longshore);
         command.current_dir(&self.folder).args(["run", "--config"]).arg(&config);
         command.env(SECRET_NAME, SECRET).env_remove("RUST_LOG").stdin(Stdio::null()).stderr(Stdio::piped());
@@ -85,7 +85,7 @@ impl Place {
         Ok(Life { charge, said, socket: self.data().join("longshore.sock") })
     }
 
-    fn configuration(&self, life: u32) -> String {
+    fn configuration(&self) -> String {
         let plugin = self.plugin.display();
         let mut text = format!(
             "server: {{ listen: \"127.0.0.1:0\", tls: off, drain: 5s }}\n\
@@ -98,7 +98,7 @@ impl Place {
         for (handler, receiver) in HANDLERS.iter().zip(&self.receivers) {
             text.push_str(&format!(
                 "  {handler}:\n    plugin: \"{plugin}\"\n    \
-                 settings: {{ do: by-type, url: \"http://{receiver}/\", label: \"{life}\" }}\n    \
+                 settings: {{ do: by-type, url: \"http://{receiver}/\" }}\n    \
                  grants: {{ http: [ \"http://{receiver}\" ], networks: [ 127.0.0.0/8 ] }}\n    \
                  limits: {{ concurrency: 8 }}\n    \
                  retry: {{ first_delay: 100ms, max_delay: 500ms, give_up_after: 3d }}\n"

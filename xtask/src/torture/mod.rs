@@ -246,7 +246,7 @@ impl Run {
 
     fn start(&mut self) -> Result<Life> {
         self.life += 1;
-        self.place.start(self.life)
+        self.place.start()
     }
 
     fn opened(&mut self, life: &Life) {

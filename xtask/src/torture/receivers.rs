@@ -32,11 +32,10 @@ fn serve(mut stream: &TcpStream, handler: usize, book: &Mutex<Book>, mut dice: D
     stream.set_nodelay(true)?;
     let mut left = Vec::new();
     while let Some(request) = Message::read(&mut stream, &mut left)? {
-        let number = |name| request.header(name).and_then(|value| value.parse().ok()).unwrap_or_default();
-        let call = (number("x-attempt"), number("x-label"));
+        let key = request.header("idempotency-key").unwrap_or_default();
         let event = String::from_utf8_lossy(&request.body);
         let takes = !dice.one_in(25);
-        book.lock().unwrap_or_else(PoisonError::into_inner).called(handler, &event, call, takes);
+        book.lock().unwrap_or_else(PoisonError::into_inner).called(handler, &event, key, takes);
         if dice.one_in(12) {
             thread::sleep(dice.milliseconds(5, 80));
         }
