@@ -112,7 +112,8 @@ impl host::Effects for LedgerEffects {
     fn note(&self, entry: Bytes, is_intent: bool) -> host::EffectFuture<'_, ()> {
         Box::pin(async move {
             let note = async {
-                let noted = self.ledger.note_effect(&self.delivery, entry, is_intent, Millis::now());
+                let (entry, now) = ((entry, is_intent), Millis::now());
+                let noted = self.ledger.note_effect(&self.delivery, self.number, entry, now);
                 noted.await.map_err(Arc::new)
             };
             let (begun, noted) = future::join(self.begin_once(), note).await;

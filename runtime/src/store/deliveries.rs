@@ -124,19 +124,21 @@ pub(super) async fn settle(core: &Core, settle: Settle, now: Millis) -> Result<S
 
 // === effects ===
 
-/// One more entry about a call of a delivery. An intent is refused where the delivery is not open any more.
+/// One more entry about a call of a delivery. An intent is refused where the delivery is not open any more, or the
+/// attempt that has it is not the last that began: what is under way twice must not act twice.
 pub(super) async fn note_effect(
     core: &Core,
     delivery: DeliveryId,
-    detail: Bytes,
-    is_intent: bool,
+    number: u32,
+    (detail, is_intent): (Bytes, bool),
     now: Millis,
 ) -> Result<(), Error> {
     let bytes = detail.len();
     let effect = Effect { delivery, at: now, detail };
     core.change_of(bytes, move |batch| {
         let row = batch.stage.row_of(&effect.delivery)?;
-        if is_intent && row.status != Status::Open {
+        let last = row.attempts.saturating_add(row.begun_without_end);
+        if is_intent && (row.status != Status::Open || row.begun_without_end == 0 || number != last) {
             return Err(Error::WrongState(effect.delivery, row.status));
         }
         let record = if is_intent { Record::EffectIntent(effect) } else { Record::EffectResponse(effect) };

@@ -157,18 +157,19 @@ impl Ledger {
         deliveries::begin(self.core(), Begun::new(delivery, number, plugin, now)).await
     }
 
-    /// One more entry about a call of a delivery (`words::effect`), durable when it returns.
+    /// One more entry about a call of a delivery (`words::effect`) in attempt `number`, durable when it returns.
     ///
     /// # Errors
-    /// `WrongState` of an intent, where the delivery is not open any more: the call is not made.
+    /// `WrongState` of an intent, where the delivery is not open any more, or another attempt began since: the call is
+    /// not made.
     pub async fn note_effect(
         &self,
         delivery: &DeliveryId,
-        entry: bytes::Bytes,
-        is_intent: bool,
+        number: u32,
+        (entry, is_intent): (bytes::Bytes, bool),
         now: Millis,
     ) -> Result<(), Error> {
-        deliveries::note_effect(self.core(), delivery.clone(), entry, is_intent, now).await
+        deliveries::note_effect(self.core(), delivery.clone(), number, (entry, is_intent), now).await
     }
 
     /// What was noted about the calls of a delivery, in order.

@@ -274,24 +274,33 @@ async fn effects_are_read_in_order_and_an_intent_needs_an_open_delivery() {
     let ledger = open(dir.path());
     let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
     assert!(ledger.effects(&id).await.unwrap().is_empty());
-    let note = async |ledger: &Ledger, text: &'static str, is_intent: bool| {
-        ledger.note_effect(&id, Bytes::from_static(text.as_bytes()), is_intent, NOW).await
+    let note = async |ledger: &Ledger, number: u32, text: &'static str, is_intent: bool| {
+        ledger.note_effect(&id, number, (Bytes::from_static(text.as_bytes()), is_intent), NOW).await
     };
-    note(&ledger, "one", true).await.unwrap();
-    note(&ledger, "two", false).await.unwrap();
-    run(&ledger, &id, 1, failed("503"), Verdict::Again { at: NOW }).await;
-    note(&ledger, "three", true).await.unwrap();
+    let unbegun = note(&ledger, 1, "none", true).await;
+    assert!(matches!(unbegun, Err(Error::WrongState(_, Status::Open))), "{unbegun:?}");
+    ledger.begin(&id, 1, Digest([3; 32]), NOW).await.unwrap();
+    note(&ledger, 1, "one", true).await.unwrap();
+    note(&ledger, 1, "two", false).await.unwrap();
+    ledger.settle(settle_with(&id, 1, failed("503"), Verdict::Again { at: NOW }), NOW).await.unwrap();
+    ledger.begin(&id, 2, Digest([3; 32]), NOW).await.unwrap();
+    let stale = note(&ledger, 1, "none", true).await;
+    assert!(
+        matches!(stale, Err(Error::WrongState(_, Status::Open))),
+        "another attempt is under way: {stale:?}"
+    );
+    note(&ledger, 2, "three", true).await.unwrap();
     drop(ledger);
     let ledger = open(dir.path());
     assert_eq!(ledger.effects(&id).await.unwrap(), ["one", "two", "three"]);
     let row = ledger.delivery(&id).await.unwrap().unwrap().row;
     assert_eq!(row.message.as_deref(), Some("503"), "what was said last, behind what was noted since");
     ledger.rule(&id, Ruling::Cancel, NOW).await.unwrap();
-    assert!(matches!(note(&ledger, "four", true).await, Err(Error::WrongState(_, Status::Cancelled))));
-    note(&ledger, "what came of it", false).await.unwrap();
+    assert!(matches!(note(&ledger, 2, "four", true).await, Err(Error::WrongState(_, Status::Cancelled))));
+    note(&ledger, 2, "what came of it", false).await.unwrap();
     assert_eq!(ledger.effects(&id).await.unwrap().len(), 4);
     let nobody = DeliveryId { subscription: name("nobody"), ..id.clone() };
-    let refused = ledger.note_effect(&nobody, Bytes::new(), true, NOW).await;
+    let refused = ledger.note_effect(&nobody, 1, (Bytes::new(), true), NOW).await;
     assert!(matches!(refused, Err(Error::NoSuchDelivery(_))));
 }
 
@@ -309,7 +318,8 @@ async fn a_word_on_a_call_is_written_with_the_retry_and_only_where_one_is_waited
     ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
 
     let on = Waiting::Unknown { effect: 0 };
-    ledger.note_effect(&id, Entry::Waiting(on.clone()).framed(b""), false, NOW).await.unwrap();
+    let waiting = Entry::Waiting(on.clone()).framed(b"");
+    ledger.note_effect(&id, 1, (waiting, false), NOW).await.unwrap();
     run(&ledger, &id, 1, failed("unknown"), Verdict::Parked { reason: "unknown".into() }).await;
     ledger.resolve(&id, Resolution::Send, NOW).await.unwrap();
     let history = ledger.delivery(&id).await.unwrap().unwrap();

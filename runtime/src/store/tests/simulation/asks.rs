@@ -163,12 +163,15 @@ impl Life {
 
     pub(super) fn effect(&mut self) {
         let is_intent = self.dice.percent(50);
-        let Some(id) = self.any_row(|row| row.status == Status::Open || !is_intent) else { return };
+        let fits = |row: &super::model::Row| row.begun > 0 && (row.status == Status::Open || !is_intent);
+        let Some(id) = self.any_row(fits) else { return };
+        let row = &self.model.rows[&id];
+        let number = row.attempts + row.begun + u32::from(self.dice.percent(5));
         // Numbered, so that no two are alike; some are larger than a block of the disk.
         let padding = [0, 40, 700][self.dice.index(3)];
         let detail = Bytes::from(format!("{:<padding$}", self.calls_made));
         let now = self.machine.now();
-        self.ask(Op::Effect { id, detail, is_intent, now });
+        self.ask(Op::Effect { id, number, detail, is_intent, now });
     }
 
     fn verdict(&mut self, now: Millis) -> Verdict {

@@ -192,7 +192,7 @@ impl Life {
             Op::Accept(_) | Op::Hold { .. } | Op::Retain { .. } => Answer::Fine,
             Op::Begin { id, number, .. } => self.model.can_begin(id, *number),
             Op::Settle { settle, clock, .. } => self.model.can_settle(settle, *clock),
-            Op::Effect { id, is_intent, .. } => self.model.can_note(id, *is_intent),
+            Op::Effect { id, number, is_intent, .. } => self.model.can_note(id, *number, *is_intent),
             Op::Park { id, .. } => self.model.can_park(id),
             Op::Rule { id, ruling, .. } => self.model.can_rule(id, *ruling),
         };

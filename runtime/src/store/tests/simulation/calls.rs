@@ -108,6 +108,7 @@ pub(super) enum Op {
     },
     Effect {
         id: DeliveryId,
+        number: u32,
         detail: Bytes,
         is_intent: bool,
         now: Millis,
@@ -161,11 +162,11 @@ impl std::fmt::Display for Op {
                 settle.verdict,
                 settle.shelf
             ),
-            Op::Effect { id, detail, is_intent, .. } => {
+            Op::Effect { id, number, detail, is_intent, .. } => {
                 let what = if *is_intent { "intent" } else { "response" };
                 write!(
                     f,
-                    "note {what} {} of {id}, {} bytes",
+                    "note {what} {} of attempt {number} of {id}, {} bytes",
                     String::from_utf8_lossy(detail).trim(),
                     detail.len()
                 )
@@ -237,9 +238,9 @@ fn ask(core: Arc<Core>, op: Op) -> Asked {
                     Err(error) => error.into(),
                 })
             }
-            Op::Effect { id, detail, is_intent, now } => {
-                Said::Changed(answer(deliveries::note_effect(&core, id, detail, is_intent, now).await))
-            }
+            Op::Effect { id, number, detail, is_intent, now } => Said::Changed(answer(
+                deliveries::note_effect(&core, id, number, (detail, is_intent), now).await,
+            )),
             Op::Park { id, now } => {
                 Said::Changed(answer(deliveries::park(&core, id, "it was begun too often".into(), now).await))
             }

@@ -138,11 +138,14 @@ impl Model {
         if row.status == Status::Open && is_next { Answer::Fine } else { Answer::WrongState(row.status) }
     }
 
-    /// Nothing may leave for a delivery that is not open; what came of a call is always written.
-    pub(super) fn can_note(&self, id: &DeliveryId, is_intent: bool) -> Answer {
+    /// Nothing may leave for a delivery that is not open, nor from an attempt that is not the last that began; what
+    /// came of a call is always written.
+    pub(super) fn can_note(&self, id: &DeliveryId, number: u32, is_intent: bool) -> Answer {
+        let is_under_way =
+            |row: &Row| row.status == Status::Open && row.begun > 0 && number == row.attempts + row.begun;
         match self.rows.get(id) {
             None => Answer::NoSuch,
-            Some(row) if is_intent && row.status != Status::Open => Answer::WrongState(row.status),
+            Some(row) if is_intent && !is_under_way(row) => Answer::WrongState(row.status),
             Some(_) => Answer::Fine,
         }
     }
