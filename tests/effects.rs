@@ -155,6 +155,38 @@ async fn an_unknown_call_waits_for_the_operators_word() {
     }
 }
 
+/// Deliveries that read and write one key run again where another was faster; what they did meanwhile stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_lost_its_shelf_to_another_makes_no_call_again() {
+    const EVENTS: usize = 40;
+    let receiver = Receiver::start(Arc::new(|_, _| 200)).await;
+    let home = home(&receiver.origin, "COUNT\nPOST ORIGIN/a - {id}", "");
+    let daemon = home.start().await;
+    let sends = (0..EVENTS).map(|n| {
+        let client = daemon.client();
+        tokio::spawn(async move {
+            client.send(&Event::new(&format!("evt_{n}"), "message.received")).await.unwrap().status
+        })
+    });
+    for send in sends.collect::<Vec<_>>() {
+        assert_eq!(send.await.unwrap(), 200);
+    }
+    let rows = with_status(&home, "done", EVENTS).await;
+    let mut counts: Vec<String> = Vec::new();
+    let mut again = 0;
+    for row in &rows {
+        let shown = home.json(&["deliveries", "show", row["delivery"].as_str().unwrap()]);
+        let note = shown["attempts"][0]["note"].as_str().unwrap().to_owned();
+        again += usize::from(note.contains("again"));
+        counts.push(note.split(',').next().unwrap().to_owned());
+    }
+    counts.sort();
+    counts.dedup();
+    assert_eq!(counts.len(), EVENTS, "no update is lost: {counts:?}");
+    assert_eq!(receiver.calls("/a").len(), EVENTS, "and no call is made twice");
+    assert!(again > 0, "none of them ran again: this shows nothing");
+}
+
 /// Random failures and kills: what a receiver said yes to comes again only where the history names it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_yes_comes_twice_unless_the_history_names_it_after_ten_kills_under_load() {

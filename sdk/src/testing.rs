@@ -32,9 +32,8 @@
 //!
 //! The host belongs to the test's thread, so tests run in parallel. It does what the contract says of a
 //! call: writes to state are dropped when the attempt fails; a call that happened is answered from its record when
-//! the same delivery comes again (the daemon of this version sends it again: at least once); an origin that is not
-//! granted and a secret that is not given are denied; a setting that the manifest does not declare is a mistake of
-//! the test.
+//! the same delivery comes again; an origin that is not granted and a secret that is not given are denied; a setting
+//! that the manifest does not declare is a mistake of the test.
 //!
 //! Each answer may also be computed:
 //!

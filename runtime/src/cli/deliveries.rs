@@ -58,7 +58,7 @@ pub(super) struct Show {
     place: Place,
 }
 
-/// Run deliveries again now, whatever state they are in.
+/// Run deliveries again now, whatever state they are in. Calls that happened are not made again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -82,8 +82,9 @@ pub(super) struct Cancel {
 
 /// Say what became of the call that a parked delivery waits with; it runs again at once.
 ///
-/// `deliveries show` names the call. A call that happened is never sent again. One that did not is sent as a new one, with
-/// a new idempotency key; `--send` sends it with the old key, for a service that knows it.
+/// `deliveries show` names the call. Of one that was perhaps sent: `--happened` answers it with 200 and nothing more and
+/// never sends it, `--did-not` sends it with a new idempotency key, `--send` with the old one. Of one that changed with the
+/// plugin: `--happened` answers it as the one that happened, the other two send it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -99,10 +100,10 @@ pub(super) struct Resolve {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Word {
-    /// It did: do not send it again.
+    /// It did: do not send it.
     #[arg(long)]
     happened: bool,
-    /// It did not: send it as a new call.
+    /// It did not: send it, as a new call.
     #[arg(long)]
     did_not: bool,
     /// Nobody knows: send it again.

@@ -651,6 +651,25 @@ fn fields_keep_their_ranges() {
     }
 }
 
+#[test]
+fn what_to_do_about_calls_is_a_word_of_a_few() {
+    let with =
+        |effects: &str| sound_with(ACME).replace("note.wasm", &format!("note.wasm, effects: {effects}"));
+    let policy = |text: &str| {
+        let config = Scene::new(&[("config.yaml", text)]).sound(&["config.yaml"]);
+        config.handlers[&Name::new("note").unwrap()]
+            .grants(&Name::new("note").unwrap(), BTreeMap::new())
+            .effects
+    };
+    assert_eq!(policy(&sound_with(ACME)), host::EffectPolicy::default());
+    let chosen = policy(&with("{ on_unknown: park, on_changed: keep }"));
+    assert_eq!((chosen.on_unknown, chosen.on_changed), (host::OnUnknown::Park, host::OnChanged::Keep));
+    for (wrong, choices) in [("{ on_unknown: keep }", "`park`"), ("{ on_changed: resend }", "`keep`")] {
+        let said = Scene::new(&[("config.yaml", &with(wrong))]).problems(&["config.yaml"]);
+        assert!(said.len() == 1 && said[0].contains(choices), "{said:?}");
+    }
+}
+
 /// `most` of something at `key` are taken, one more is refused.
 fn keeps_its_maximum(key: &str, most: usize, value: impl Fn(usize) -> Value) {
     let base =
@@ -751,7 +770,7 @@ fn the_schema_and_the_reader_know_the_same_keys() {
     let mut by_section = BTreeMap::new();
     schema_names(&schema, &schema, "", &mut by_section);
     by_section.retain(|section, _| !section.contains("scheme") && !section.contains("event"));
-    assert_eq!(by_section.len(), 14, "{by_section:#?}");
+    assert_eq!(by_section.len(), 15, "{by_section:#?}");
     for (section, names) in by_section {
         let path = section.replace("sources.*", "sources.acme").replace("handlers.*", "handlers.note");
         let path = path.replace("subscriptions.*", "subscriptions.all").replace("secrets.*", "secrets.token");

@@ -88,9 +88,10 @@ async fn attempt(
     number: u32,
 ) -> Result<Ended, Arc<store::Error>> {
     let ledger = &lane.shared.ledger;
-    let mut event = Some(ledger.event(delivery.id.event).await?);
+    let event = ledger.event(delivery.id.event).await?;
     let plugin = lane.handler.plugin().digest();
-    let effects = Arc::new(LedgerEffects::of(ledger.clone(), delivery, (id, number), plugin));
+    let effects = LedgerEffects::of(ledger.clone(), (delivery, &event), (id, number), plugin);
+    let (effects, mut event) = (Arc::new(effects), Some(event));
     if lane.must_begin_first(delivery) {
         effects.begin_once().await?;
     }
@@ -335,7 +336,7 @@ async fn not_written(lane: &Context, delivery: &OpenDelivery, error: &store::Err
             Ended::Settled
         }
         store::Error::Damaged { .. } | store::Error::NoSuchEvent(_) | store::Error::Effect(..) => {
-            let reason = format!("its event, or a call of it, cannot be read: {error}");
+            let reason = format!("its event, or its calls, cannot be read: {error}");
             park(lane, delivery, &reason).await
         }
         error => Ended::StoreRefused(error.to_string()),

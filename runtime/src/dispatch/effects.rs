@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 
 use crate::host;
-use crate::store::{self, Ledger, OpenDelivery};
+use crate::store::{self, Ledger, OpenDelivery, StoredEvent};
 use crate::words::digest::Digest;
 use crate::words::event::DeliveryId;
 use crate::words::time::Millis;
@@ -20,6 +20,7 @@ pub struct LedgerEffects {
     ledger: Ledger,
     delivery: DeliveryId,
     shown: String,
+    root: String,
     number: u32,
     plugin: Digest,
     /// It has calls of earlier attempts, perhaps.
@@ -33,11 +34,13 @@ impl LedgerEffects {
     /// `shown`: the delivery as text, and the attempt's number.
     pub fn of(
         ledger: Ledger,
-        delivery: &OpenDelivery,
+        (delivery, event): (&OpenDelivery, &StoredEvent),
         (shown, number): (&str, u32),
         plugin: Digest,
     ) -> LedgerEffects {
         LedgerEffects {
+            // Positions begin at 0 in every data directory; what was received when, and as what, does not.
+            root: format!("{shown}\n{}\n{}\n{}", event.source, event.received_at.0, event.id),
             ledger,
             delivery: delivery.id.clone(),
             shown: shown.to_owned(),
@@ -91,13 +94,18 @@ impl host::Effects for LedgerEffects {
         &self.shown
     }
 
+    fn root(&self) -> &str {
+        &self.root
+    }
+
     fn attempt(&self) -> u32 {
         self.number
     }
 
     fn past(&self) -> host::EffectFuture<'_, Vec<Bytes>> {
         Box::pin(async move {
-            if !self.was_tried {
+            // Also of this attempt, where it runs again since its shelf was changed by another.
+            if !self.was_tried && self.begun.get().is_none() {
                 return Ok(Vec::new());
             }
             self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))
@@ -111,6 +119,9 @@ impl host::Effects for LedgerEffects {
     /// Both are asked for before either is waited for, so that one sync carries them.
     fn note(&self, entry: Bytes, is_intent: bool) -> host::EffectFuture<'_, ()> {
         Box::pin(async move {
+            if is_intent && let Err(refused) = self.ledger.may_begin() {
+                return self.told(Err(Arc::new(store::Error::DiskFull(refused.to_string()))));
+            }
             let note = async {
                 let (entry, now) = ((entry, is_intent), Millis::now());
                 let noted = self.ledger.note_effect(&self.delivery, self.number, entry, now);

@@ -340,8 +340,10 @@ pub trait Shelf: Send + Sync {
 
 /// Where it is written down what an attempt does to the world. Two bodies: the ledger's (in dispatch), and `Unrecorded`.
 pub trait Effects: Send + Sync {
-    /// Whose calls they are: idempotency keys follow from it.
+    /// Whose calls they are.
     fn delivery(&self) -> &str;
+    /// What idempotency keys follow from: of this delivery, and of no other one of any daemon.
+    fn root(&self) -> &str;
     /// 1 for the first.
     fn attempt(&self) -> u32;
     /// What was noted for this delivery before this attempt, in order; asked once, before the first call.
@@ -355,12 +357,24 @@ pub trait Effects: Send + Sync {
 
 pub type EffectFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
 
-/// Nothing is written down: a plugin tried on a laptop.
-pub struct Unrecorded;
+/// Nothing is written down: a plugin tried on a laptop. Each try has idempotency keys of its own.
+pub struct Unrecorded {
+    root: String,
+}
+
+impl Default for Unrecorded {
+    fn default() -> Unrecorded {
+        Unrecorded { root: format!("{:032x}", rand::random::<u128>()) }
+    }
+}
 
 impl Effects for Unrecorded {
     fn delivery(&self) -> &str {
         "unrecorded"
+    }
+
+    fn root(&self) -> &str {
+        &self.root
     }
 
     fn attempt(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! Deliveries: what lanes ask for and what they report. Every change is judged in the writer.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{Error, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, h
 use crate::words::digest::Digest;
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 use crate::words::event::{DeliveryId, EventRef, Name};
-use crate::words::limits::{DELIVERY_RECORDS_MAX, HOLD_CHUNK_DELIVERIES};
+use crate::words::limits::{EFFECTS_BYTES_MAX, HOLD_CHUNK_DELIVERIES};
 use crate::words::time::Millis;
 
 // === what is due ===
@@ -147,22 +147,42 @@ pub(super) async fn note_effect(
     .await
 }
 
-/// What was noted about the calls of a delivery, in order.
+/// What was noted about the calls of a delivery, in order; of a call that changes nothing the last answer only.
+///
+/// # Errors
+/// `Effect` where a part of it is lost, or it is too much to be held: half of it could have the handler act again.
 pub(super) fn effects(core: &Core, delivery: &DeliveryId) -> Result<Vec<Bytes>, Error> {
     let mut position = core.row(delivery)?.map_or(0, |row| row.head);
-    let mut found = Vec::new();
-    for _ in 0..DELIVERY_RECORDS_MAX {
-        let Some(record) = history::chained(core, position)? else {
-            found.reverse();
-            return Ok(found);
-        };
-        if let Record::EffectIntent(effect) | Record::EffectResponse(effect) = record.record {
-            found.push(effect.detail);
-        }
+    let (mut found, mut bytes, mut read) = (Vec::new(), 0, BTreeSet::new());
+    while let Some(record) = history::chained(core, position)? {
         position = record.link;
+        let detail = match record.record {
+            Record::EffectIntent(effect) => effect.detail,
+            Record::EffectResponse(effect) if is_superseded(&effect.detail, &mut read) => continue,
+            Record::EffectResponse(effect) => effect.detail,
+            Record::Gap(_) => {
+                let why = "a repair gave up a part of its history; end it with `longshore deliveries cancel`";
+                return Err(Error::Effect(delivery.clone(), why.to_owned()));
+            }
+            _ => continue,
+        };
+        bytes += detail.len();
+        if bytes > EFFECTS_BYTES_MAX {
+            let why = format!("its calls are more than {EFFECTS_BYTES_MAX} bytes");
+            return Err(Error::Effect(delivery.clone(), why));
+        }
+        found.push(detail);
     }
-    // Half of it could have the handler act again.
-    Err(Error::Effect(delivery.clone(), format!("it has more than {DELIVERY_RECORDS_MAX} records")))
+    found.reverse();
+    Ok(found)
+}
+
+/// Whether a later answer to the same read is known.
+fn is_superseded(detail: &Bytes, read: &mut BTreeSet<u32>) -> bool {
+    match Entry::unframed(detail) {
+        Ok((Entry::Response(response), _)) if response.asked.is_some() => !read.insert(response.effect),
+        _ => false,
+    }
 }
 
 /// The operator's word on the call that a delivery is parked with; then it runs again.
@@ -186,6 +206,8 @@ pub(super) async fn resolve(
         if row.status != Status::Parked || row.head != head {
             return Err(Error::WrongState(id, row.status));
         }
+        // One that was begun since and never ended is parked for that.
+        let on = on.filter(|_| row.begun_without_end == 0);
         let on = on.ok_or_else(|| Error::NothingToResolve(id.clone()))?;
         let detail = Entry::Ruled(Ruled { on, resolution }).framed(b"");
         let effect = Effect { delivery: id.clone(), at: now, detail };

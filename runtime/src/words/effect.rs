@@ -68,6 +68,8 @@ pub enum Said {
     },
     /// A 2xx whose body was over the cap.
     TooLarge { status: u16 },
+    /// A status, and then the connection broke or the time was over: the body is lost.
+    Broken { status: u16 },
     /// Nothing left the machine: a name that does not resolve, a connection that is refused.
     NotSent { kind: NotSent, why: String },
     /// The request may have arrived: a timeout, a connection that broke. `why`: empty for a timeout.

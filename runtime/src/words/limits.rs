@@ -234,6 +234,8 @@ pub const HISTORY_MESSAGES_MAX: usize = 2000;
 pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Records of one delivery that `deliveries show` walks through.
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
+/// What was noted about the calls of one delivery, as far as an attempt holds it: above this it is parked.
+pub const EFFECTS_BYTES_MAX: usize = 64 * MIB;
 /// Records behind the last that are looked at for what was said last about a delivery: the calls of an attempt that is
 /// under way, two records each.
 pub const MESSAGE_RECORDS_MAX: usize = 2100;

@@ -115,10 +115,18 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
 }
 
 /// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in the body are the event's. With a `?` behind
-/// the method a refusal is no reason to stop; every other failure is one to try again. `"ok":false` is disowned.
+/// the method a refusal is no reason to stop; every other failure is one to try again. `"ok":false` is disowned. A line
+/// `COUNT` adds one to what the shelf has.
 fn run_script(event: &Event) -> Result<Outcome, Failure> {
     let mut told = Vec::new();
     for line in setting("script").lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if line == "COUNT" {
+            let known = state::get("count").unwrap_or_default().unwrap_or_default();
+            let known: u64 = String::from_utf8(known).unwrap_or_default().parse().unwrap_or_default();
+            let _ = state::set("count", (known + 1).to_string().as_bytes(), None);
+            told.push(format!("count {}", known + 1));
+            continue;
+        }
         let mut words = line.splitn(4, ' ');
         let mut word = || words.next().unwrap_or_default().to_owned();
         let (method, url, key, body) = (word(), word(), word(), word());

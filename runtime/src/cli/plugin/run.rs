@@ -120,7 +120,11 @@ impl Run {
         for warning in warnings {
             screen.say(&format!("{}: {}", clean(&warning.key), clean(&warning.message)));
         }
-        let wire = if self.live { Wire::Live(Arc::new(Unrecorded)) } else { Wire::Dry(self.answer.clone()) };
+        let wire = if self.live {
+            Wire::Live(Arc::new(Unrecorded::default()))
+        } else {
+            Wire::Dry(self.answer.clone())
+        };
         let runtime = guests()?;
         let called = runtime.block_on(handler.call(event, Arc::new(EmptyShelf), wire));
         self.show(&called, screen)?;

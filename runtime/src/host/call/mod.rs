@@ -111,14 +111,14 @@ async fn attempt(handler: &Bound, event: Event, shelf: Arc<dyn Shelf>, wire: Wir
         Err(_) => Ended::TimedOut,
     };
     // Whatever happened, the guest does not run again.
-    let state = store.into_data();
+    let mut state = store.into_data();
     let outcome = match trace.halt() {
         Some(halt) => outcome::halted(halt),
         None => outcome::of(ended, &handler.grant, &trace, state.budget.hit),
     };
     let is_settled = matches!(outcome, Outcome::Done { .. } | Outcome::Skipped { .. });
     if is_settled {
-        state.http.tell_orphans();
+        state.http.tell_orphans().await;
     }
     Finished { outcome, shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() } }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::past::{Decision, Past, Sending, is_safe};
+use super::past::{Decision, Orphan, Past, Sending, is_safe};
 use super::prepare::{Prepared, prepare};
 use super::{Credential, Error, Failure, Request, Response, Target};
 use crate::host::grant::Grant;
@@ -43,7 +43,7 @@ pub(super) struct Departure {
 /// What comes of a decision.
 pub(super) enum Next {
     Recorded(Said, Bytes),
-    Send(Departure),
+    Send(Box<Departure>),
     Halt(Halt),
 }
 
@@ -76,7 +76,7 @@ impl Ledger {
             Decision::Recorded(said, body) => Ok(Next::Recorded(said, body)),
             Decision::Park(waiting) => Ok(Next::Halt(self.park(waiting).await)),
             Decision::Send(sending) => match self.depart(grant, request, prepared, asked, sending).await? {
-                Ok(departure) => Ok(Next::Send(departure)),
+                Ok(departure) => Ok(Next::Send(Box::new(departure))),
                 Err(halt) => Ok(Next::Halt(halt)),
             },
         }
@@ -103,7 +103,7 @@ impl Ledger {
             }
             None => prepared,
         };
-        let key = idempotency_key(self.effects.delivery(), effect, generation);
+        let key = idempotency_key(self.effects.root(), effect, generation);
         add_key(prepared.request.headers_mut(), &key);
         let intent = Intent { attempt: self.effects.attempt(), effect, asked, generation };
         let noted = self.note(Entry::Intent(intent), bytes).await;
@@ -139,9 +139,9 @@ impl Ledger {
         &mut self,
         effect: u32,
         asked: Option<Asked>,
-        told: &Result<Response, Error>,
+        (told, status): (&Result<Response, Error>, Option<u16>),
     ) -> Result<(), Halt> {
-        let (said, body) = said(told);
+        let (said, body) = said(told, status);
         let attempt = self.effects.attempt();
         self.note(Entry::Response(effect::Response { attempt, effect, asked, said }), body).await
     }
@@ -154,8 +154,9 @@ impl Ledger {
         }
     }
 
-    pub(super) fn past_if_asked(&self) -> Option<&Past> {
-        self.past.as_ref()
+    /// What earlier attempts did and this one did not ask for; nothing where that cannot be read.
+    pub(super) async fn orphans(&mut self) -> Vec<Orphan> {
+        self.past().await.map(|past| past.orphans().collect()).unwrap_or_default()
     }
 
     async fn note(&mut self, entry: Entry, bytes: Bytes) -> Result<(), Halt> {
@@ -204,8 +205,8 @@ fn asked(request: &Request, record: &CallRecord) -> Asked {
     }
 }
 
-fn idempotency_key(delivery: &str, effect: u32, generation: u32) -> String {
-    let parts = [delivery.as_bytes(), &effect.to_le_bytes(), &generation.to_le_bytes()];
+fn idempotency_key(root: &str, effect: u32, generation: u32) -> String {
+    let parts = [root.as_bytes(), &effect.to_le_bytes(), &generation.to_le_bytes()];
     hex::encode(&Digest::of_parts(&parts).0[..KEY_BYTES])
 }
 
@@ -217,13 +218,17 @@ fn add_key(headers: &mut HeaderMap, key: &str) {
 
 // === what a guest was told, and back ===
 
-fn said(told: &Result<Response, Error>) -> (Said, Bytes) {
+/// `status`: of the answer, also where its body did not come.
+fn said(told: &Result<Response, Error>, status: Option<u16>) -> (Said, Bytes) {
     let said = match told {
         Ok(response) => {
             let said = Said::Answer { status: response.status, headers: response.headers.clone() };
             return (said, Bytes::copy_from_slice(&response.body));
         }
         Err(Error::ResponseTooLarge(status)) => Said::TooLarge { status: *status },
+        Err(Error::Timeout | Error::Protocol(_)) if status.is_some() => {
+            Said::Broken { status: status.unwrap_or_default() }
+        }
         Err(Error::Timeout) => Said::Unknown { why: String::new() },
         Err(Error::Protocol(why)) => Said::Unknown { why: why.clone() },
         Err(Error::Dns(why)) => Said::not_sent(NotSent::Dns, why),
@@ -242,6 +247,10 @@ pub(super) fn told(call: u32, said: Said, body: &Bytes) -> Result<Response, Erro
             Ok(Response { call, recorded: true, status, headers, body: body.to_vec() })
         }
         Said::TooLarge { status } => Err(Error::ResponseTooLarge(status)),
+        // It happened; what it said is lost for good, and another error would only have the handler ask for ever.
+        Said::Broken { status } => {
+            Ok(Response { call, recorded: true, status, headers: Vec::new(), body: Vec::new() })
+        }
         Said::Unknown { why } if why.is_empty() => Err(Error::Timeout),
         Said::Unknown { why } => Err(Error::Protocol(why)),
         Said::NotSent { kind, why } => Err(match kind {

@@ -200,9 +200,9 @@ impl Session {
     }
 
     /// Successes of earlier attempts that this one, which has ended well, did not ask for.
-    pub(in crate::host) fn tell_orphans(&self) {
-        let Way::Live(ledger) = &self.way else { return };
-        for orphan in ledger.past_if_asked().into_iter().flat_map(past::Past::orphans) {
+    pub(in crate::host) async fn tell_orphans(&mut self) {
+        let Way::Live(ledger) = &mut self.way else { return };
+        for orphan in ledger.orphans().await {
             let said = format!(
                 "orphan: {} {} happened in attempt {} and was not asked for again",
                 orphan.method, orphan.place, orphan.attempt
@@ -277,7 +277,7 @@ impl Session {
                 let told = self.received(record.number, answered, went);
                 self.trace.waiting(Waiting::Ledger);
                 let Way::Live(ledger) = &mut self.way else { unreachable!("it was live a few lines above") };
-                ledger.answered(effect, asked, &told).await?;
+                ledger.answered(effect, asked, (&told, went.status)).await?;
                 Ok(told)
             }
         }

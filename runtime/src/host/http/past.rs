@@ -4,6 +4,8 @@
 //! is answered as before while something happened after it, since the handler acted on it. Everything else is sent
 //! again. What cannot be known, or not be recognised, is named, and goes by the operator's policy.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::super::{EffectPolicy, OnChanged, OnUnknown};
@@ -12,7 +14,8 @@ use crate::words::effect::{Asked, Entry, Intent, NotSent, Resolution, Response, 
 /// The calls of one delivery.
 #[derive(Default)]
 pub(super) struct Past {
-    effects: Vec<Effect>,
+    /// By their numbers.
+    effects: BTreeMap<u32, Effect>,
     /// Counts entries: what has a higher number came later.
     clock: u64,
     /// New calls that the operator let through.
@@ -26,15 +29,20 @@ struct Effect {
     asked: Vec<Asked>,
     is_safe: bool,
     state: State,
-    /// Of its latest entry.
-    at: u64,
+    /// Its last answer came then, and in this attempt; its last intent.
+    answered: (u64, u32),
+    left: (u64, u32),
     /// The attempt that made it first.
     attempt: u32,
     generation: u32,
+    /// It was sent again after one that nobody knew the end of, and nothing has settled that since.
+    perhaps_sent: bool,
     /// As the guest asked for it when its generation began; empty for a call that changes nothing.
     request: Bytes,
     /// This attempt has asked for it.
     is_claimed: bool,
+    /// It was the answer to another call of this attempt.
+    has_stood_in: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +94,7 @@ impl Past {
     pub(super) fn of(entries: impl IntoIterator<Item = (Entry, Bytes)>) -> Past {
         let mut past = Past::default();
         entries.into_iter().for_each(|(entry, bytes)| past.note(entry, bytes));
-        past.effects.iter_mut().for_each(|effect| effect.is_claimed = false);
+        past.effects.values_mut().for_each(|effect| effect.is_claimed = false);
         past
     }
 
@@ -96,7 +104,7 @@ impl Past {
         match entry {
             Entry::Intent(intent) => self.intended(intent, bytes),
             Entry::Response(response) => self.responded(response, bytes),
-            Entry::Disowned { effect } => self.change(effect, |effect| effect.state = State::Disowned),
+            Entry::Disowned { effect } => self.change(effect, |effect| effect.settle(State::Disowned)),
             Entry::Waiting(_) => {}
             Entry::Ruled(ruled) => self.ruled(ruled),
         }
@@ -105,33 +113,49 @@ impl Past {
     fn intended(&mut self, intent: Intent, request: Bytes) {
         let Intent { attempt, effect, asked, generation } = intent;
         self.allowed.retain(|allowed| *allowed != asked);
+        let (left, is_known) = ((self.clock, attempt), self.effects.contains_key(&effect));
         let effect = self.entry(effect, asked, attempt);
+        // What happened has happened, whatever was written behind it.
+        if effect.has_happened() {
+            return;
+        }
+        effect.perhaps_sent |= is_known && effect.is_unknown();
         if effect.request.is_empty() || effect.generation != generation {
             effect.request = request;
         }
         effect.generation = generation;
+        effect.left = left;
         effect.state = State::Unknown;
     }
 
     fn responded(&mut self, response: Response, body: Bytes) {
         let Response { attempt, effect, asked, said } = response;
-        match asked {
-            Some(asked) => self.entry(effect, asked, attempt).state = State::Said(said, body),
-            None => self.change(effect, |effect| effect.state = State::Said(said, body)),
+        let answered = (self.clock, attempt);
+        let effect = match asked {
+            Some(asked) => Some(self.entry(effect, asked, attempt)),
+            None => self.effects.get_mut(&effect),
+        };
+        if let Some(effect) = effect {
+            effect.answered = answered;
+            effect.perhaps_sent &= !is_certain_no(&said);
+            effect.state = State::Said(said, body);
+            effect.perhaps_sent &= !effect.has_happened();
         }
     }
 
     fn ruled(&mut self, ruled: Ruled) {
         match (ruled.on, ruled.resolution) {
-            (Waiting::Unknown { effect }, resolution) => self.change(effect, |effect| {
-                effect.state = match resolution {
-                    // Its answer is not known; this is what every handler takes for a yes.
-                    Resolution::Happened => {
-                        State::Said(Said::Answer { status: 200, headers: Vec::new() }, Bytes::new())
-                    }
-                    Resolution::DidNot => State::DidNotHappen,
-                    Resolution::Send => State::ToBeSent,
-                };
+            (Waiting::Unknown { effect }, resolution) => self.change(effect, |effect| match resolution {
+                // Its answer is not known; this is what every handler takes for a yes.
+                Resolution::Happened => {
+                    let yes = Said::Answer { status: 200, headers: Vec::new() };
+                    effect.settle(State::Said(yes, Bytes::new()));
+                }
+                Resolution::DidNot => effect.settle(State::DidNotHappen),
+                Resolution::Send => {
+                    effect.perhaps_sent = true;
+                    effect.state = State::ToBeSent;
+                }
             }),
             (Waiting::Changed { effect, asked }, Resolution::Happened) => {
                 self.change(effect, |effect| effect.asked.push(asked));
@@ -143,57 +167,51 @@ impl Past {
     }
 
     fn entry(&mut self, number: u32, asked: Asked, attempt: u32) -> &mut Effect {
-        let at = number as usize;
-        if at >= self.effects.len() {
-            self.effects.push(Effect {
-                is_safe: is_safe(&asked.method),
-                asked: vec![asked],
-                state: State::Unknown,
-                at: self.clock,
-                attempt,
-                generation: 0,
-                request: Bytes::new(),
-                is_claimed: true,
-            });
-        }
-        let last = self.effects.len() - 1;
-        let effect = &mut self.effects[at.min(last)];
-        effect.at = self.clock;
-        effect
+        self.effects.entry(number).or_insert_with(|| Effect {
+            is_safe: is_safe(&asked.method),
+            asked: vec![asked],
+            state: State::Unknown,
+            answered: (0, 0),
+            left: (0, 0),
+            attempt,
+            generation: 0,
+            perhaps_sent: false,
+            request: Bytes::new(),
+            is_claimed: true,
+            has_stood_in: false,
+        })
     }
 
     fn change(&mut self, number: u32, change: impl FnOnce(&mut Effect)) {
-        let clock = self.clock;
-        if let Some(effect) = self.effects.get_mut(number as usize) {
-            effect.at = clock;
+        if let Some(effect) = self.effects.get_mut(&number) {
             change(effect);
         }
     }
 
     /// What to do about the next call of this attempt.
     pub(super) fn decide(&mut self, asked: &Asked, policy: EffectPolicy) -> Decision {
-        let found = self.find(asked);
-        let (number, decision) = match found {
-            Some(number) => (number, self.again(number, policy)),
-            None => {
-                let new = u32::try_from(self.effects.len()).unwrap_or(u32::MAX);
-                match self.taken_for(asked) {
-                    None => (new, Decision::Send(Sending::first(new))),
-                    Some(other) => match policy.on_changed {
-                        OnChanged::Send => (new, Decision::Send(Sending::first(new))),
-                        OnChanged::Keep => (other, self.recorded(other)),
-                        OnChanged::Park => {
-                            let waiting = Waiting::Changed { effect: other, asked: asked.clone() };
-                            return Decision::Park(waiting);
-                        }
-                    },
+        let (number, decision, is_itself) = if let Some(number) = self.find(asked) {
+            (number, self.again(number, policy), true)
+        } else if let Some(number) = self.named_same(asked) {
+            (number, self.again(number, policy), false)
+        } else {
+            match (self.taken_for(asked), policy.on_changed) {
+                (Some(other), OnChanged::Keep) => (other, self.again(other, policy), false),
+                (Some(other), OnChanged::Park) => {
+                    return Decision::Park(Waiting::Changed { effect: other, asked: asked.clone() });
+                }
+                (None, _) | (_, OnChanged::Send) => {
+                    let new = self.effects.last_key_value().map_or(0, |(last, _)| last.saturating_add(1));
+                    (new, Decision::Send(Sending::first(new)), true)
                 }
             }
         };
         self.calls.push(Some(number));
-        if let Some(effect) = self.effects.get_mut(number as usize) {
-            effect.is_claimed = true;
-        }
+        self.change(number, |effect| match is_itself {
+            true => effect.is_claimed = true,
+            // It is still there for the call that it was.
+            false => effect.has_stood_in = true,
+        });
         decision
     }
 
@@ -202,22 +220,33 @@ impl Past {
         self.calls.push(None);
     }
 
-    /// By its key; without one by its bytes, and of equal ones the next that was not asked for yet.
+    /// By its key; without one by its bytes, and of equal ones the first that was not asked for yet, one that happened
+    /// before one that did not.
     fn find(&self, asked: &Asked) -> Option<u32> {
-        let found = self.effects.iter().position(|effect| match &asked.key {
-            Some(key) => effect.asked.iter().any(|known| {
-                known.key.as_ref() == Some(key) && known.method == asked.method && known.place == asked.place
-            }),
+        let is_it = |effect: &Effect| effect.asked[0].is_same_call(asked);
+        match &asked.key {
+            Some(_) => self.position(is_it),
             None => {
-                !effect.is_claimed
-                    && effect.asked.iter().any(|known| known.key.is_none() && known.digest == asked.digest)
+                let is_free = |effect: &Effect| !effect.is_claimed && is_it(effect);
+                self.position(|effect| is_free(effect) && effect.has_happened())
+                    .or_else(|| self.position(is_free))
             }
-        });
-        found.and_then(|at| u32::try_from(at).ok())
+        }
+    }
+
+    /// One of which the operator said that this call is the same.
+    fn named_same(&self, asked: &Asked) -> Option<u32> {
+        self.position(|effect| {
+            !effect.has_stood_in && effect.asked[1..].iter().any(|known| known.is_same_call(asked))
+        })
+    }
+
+    fn position(&self, is_it: impl Fn(&Effect) -> bool) -> Option<u32> {
+        self.effects.iter().find(|(_, effect)| is_it(effect)).map(|(number, _)| *number)
     }
 
     fn again(&self, number: u32, policy: EffectPolicy) -> Decision {
-        let effect = &self.effects[number as usize];
+        let Some(effect) = self.effects.get(&number) else { return Decision::Send(Sending::first(number)) };
         let send = |generation, after_unknown| {
             let is_same = !effect.is_safe && generation == effect.generation && !effect.request.is_empty();
             let request = is_same.then(|| effect.request.clone());
@@ -228,27 +257,18 @@ impl Past {
             State::Said(said, body) if effect.has_happened() => {
                 Decision::Recorded(said.clone(), body.clone())
             }
-            State::Said(said, body)
-                if (effect.is_safe || is_refusal(said)) && self.has_happened_after(effect.at) =>
-            {
+            State::Said(said, body) if (effect.is_safe || is_refusal(said)) && self.was_acted_on(effect) => {
                 Decision::Recorded(said.clone(), body.clone())
             }
             _ if effect.is_safe => send(same, false),
-            State::Unknown | State::Said(Said::Unknown { .. }, _) => match policy.on_unknown {
+            State::ToBeSent => send(same, true),
+            State::Disowned | State::DidNotHappen => send(next, false),
+            _ if effect.perhaps_sent || effect.is_unknown() => match policy.on_unknown {
                 OnUnknown::Resend => send(same, true),
                 OnUnknown::Park => Decision::Park(Waiting::Unknown { effect: number }),
             },
-            State::ToBeSent => send(same, true),
-            State::Disowned | State::DidNotHappen => send(next, false),
             State::Said(Said::Answer { status, .. }, _) if is_no(*status) => send(next, false),
-            State::Said(..) => send(same, false),
-        }
-    }
-
-    fn recorded(&self, number: u32) -> Decision {
-        match &self.effects[number as usize].state {
-            State::Said(said, body) => Decision::Recorded(said.clone(), body.clone()),
-            _ => Decision::Send(Sending::first(number)),
+            _ => send(same, false),
         }
     }
 
@@ -257,31 +277,36 @@ impl Past {
         if is_safe(&asked.method) || self.allowed.contains(asked) {
             return None;
         }
-        let found = self.effects.iter().position(|effect| {
+        self.position(|effect| {
+            let first = &effect.asked[0];
             // Two keys are two calls by the word of the plugin's author.
-            let is_other_key = asked.key.is_some() && effect.asked[0].key.is_some();
+            let is_other_key = asked.key.is_some() && first.key.is_some();
             !effect.is_claimed
+                && !effect.has_stood_in
                 && !is_other_key
                 && effect.has_happened()
-                && effect.asked[0].method == asked.method
-                && effect.asked[0].place == asked.place
-        });
-        found.and_then(|at| u32::try_from(at).ok())
+                && first.method == asked.method
+                && first.place == asked.place
+        })
     }
 
-    fn has_happened_after(&self, at: u64) -> bool {
-        self.effects.iter().any(|effect| effect.at > at && effect.has_happened())
+    /// In the attempt that had this answer, something happened that left after it.
+    fn was_acted_on(&self, read: &Effect) -> bool {
+        let (at, attempt) = read.answered;
+        self.effects
+            .values()
+            .any(|effect| effect.has_happened() && effect.left.0 > at && effect.left.1 == attempt)
     }
 
     /// The effect that a call of this attempt stands for, where it is one that can be disowned.
     pub(super) fn disownable(&self, call: u32) -> Option<u32> {
         let number = (*self.calls.get(call as usize)?)?;
-        self.effects.get(number as usize).filter(|effect| effect.has_happened()).map(|_| number)
+        self.effects.get(&number).filter(|effect| effect.has_happened()).map(|_| number)
     }
 
     /// How a call of which an attempt waits is named.
     pub(super) fn name_of(&self, effect: u32) -> (&str, &str) {
-        match self.effects.get(effect as usize) {
+        match self.effects.get(&effect) {
             Some(effect) => (&effect.asked[0].method, &effect.asked[0].place),
             None => ("", ""),
         }
@@ -289,12 +314,11 @@ impl Past {
 
     /// What happened in earlier attempts and was not asked for in this one.
     pub(super) fn orphans(&self) -> impl Iterator<Item = Orphan> {
-        self.effects.iter().filter(|effect| !effect.is_claimed && effect.has_happened()).map(|effect| {
-            Orphan {
-                method: effect.asked[0].method.clone(),
-                place: effect.asked[0].place.clone(),
-                attempt: effect.attempt,
-            }
+        let is_left = |effect: &&Effect| !effect.is_claimed && !effect.has_stood_in && effect.has_happened();
+        self.effects.values().filter(is_left).map(|effect| Orphan {
+            method: effect.asked[0].method.clone(),
+            place: effect.asked[0].place.clone(),
+            attempt: effect.attempt,
         })
     }
 }
@@ -303,11 +327,30 @@ impl Effect {
     fn has_happened(&self) -> bool {
         let is_yes = |status: u16| (200..300).contains(&status) || status == 303;
         match &self.state {
-            State::Said(Said::Answer { status, .. } | Said::TooLarge { status }, _) => {
-                !self.is_safe && is_yes(*status)
-            }
+            State::Said(
+                Said::Answer { status, .. } | Said::TooLarge { status } | Said::Broken { status },
+                _,
+            ) => !self.is_safe && is_yes(*status),
             _ => false,
         }
+    }
+
+    fn is_unknown(&self) -> bool {
+        matches!(self.state, State::Unknown | State::Said(Said::Unknown { .. } | Said::Broken { .. }, _))
+    }
+
+    /// Nobody need ask any more whether it happened.
+    fn settle(&mut self, state: State) {
+        self.state = state;
+        self.perhaps_sent = false;
+    }
+}
+
+impl Asked {
+    /// By key, method and place, or by the bytes; with a key the place may have moved with a secret.
+    fn is_same_call(&self, other: &Asked) -> bool {
+        let is_same_place = self.method == other.method && self.place == other.place;
+        self.key == other.key && (self.digest == other.digest || (self.key.is_some() && is_same_place))
     }
 }
 
@@ -323,6 +366,11 @@ fn is_refusal(said: &Said) -> bool {
     (300..500).contains(status) && ![303, 408, 425, 429].contains(status)
 }
 
+/// Of bytes that were perhaps sent before: the first were judged alike, so nothing came of them either.
+fn is_certain_no(said: &Said) -> bool {
+    matches!(said, Said::Answer { status: 400 | 413 | 415 | 422, .. })
+}
+
 /// Nothing happened, so that the next try is a new one. 408 and 409 may hide a first one that goes on.
 fn is_no(status: u16) -> bool {
     (300..500).contains(&status) && ![303, 408, 409].contains(&status)
@@ -332,5 +380,211 @@ impl Said {
     /// Nothing left the machine.
     pub(super) fn not_sent(kind: NotSent, why: &str) -> Said {
         Said::NotSent { kind, why: why.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::digest::Digest;
+
+    /// What the calls of one delivery leave behind, attempt by attempt.
+    #[derive(Default)]
+    struct Story {
+        entries: Vec<(Entry, Bytes)>,
+        past: Past,
+        attempt: u32,
+        policy: EffectPolicy,
+    }
+
+    fn call(method: &str, place: &str, key: Option<&str>, body: &str) -> Asked {
+        let digest = Digest::of_parts(&[method.as_bytes(), place.as_bytes(), body.as_bytes()]);
+        Asked { method: method.into(), place: place.into(), key: key.map(str::to_owned), digest }
+    }
+
+    fn post(body: &str) -> Asked {
+        call("POST", "https://x.example/m", None, body)
+    }
+
+    fn status(status: u16) -> Said {
+        Said::Answer { status, headers: Vec::new() }
+    }
+
+    fn unknown() -> Said {
+        Said::Unknown { why: String::new() }
+    }
+
+    impl Story {
+        fn next_attempt(&mut self) {
+            self.past = Past::of(self.entries.clone());
+            self.attempt += 1;
+        }
+
+        fn note(&mut self, entry: Entry, bytes: &'static str) {
+            self.entries.push((entry.clone(), Bytes::from_static(bytes.as_bytes())));
+            self.past.note(entry, Bytes::from_static(bytes.as_bytes()));
+        }
+
+        /// What is decided; where it is sent, it is answered so.
+        fn ask(&mut self, asked: &Asked, said: Said) -> Decision {
+            let decision = self.past.decide(asked, self.policy);
+            if let Decision::Send(Sending { effect, generation, .. }) = decision {
+                let (attempt, is_read) = (self.attempt, is_safe(&asked.method));
+                if !is_read {
+                    self.note(
+                        Entry::Intent(Intent { attempt, effect, asked: asked.clone(), generation }),
+                        "request",
+                    );
+                }
+                let asked = is_read.then(|| asked.clone());
+                self.note(Entry::Response(Response { attempt, effect, asked, said }), "body");
+            }
+            decision
+        }
+    }
+
+    fn sent(decision: &Decision) -> (u32, u32, bool) {
+        let Decision::Send(sending) = decision else { panic!("{decision:?}") };
+        (sending.effect, sending.generation, sending.after_unknown)
+    }
+
+    fn is_recorded(decision: &Decision) {
+        assert!(matches!(decision, Decision::Recorded(..)), "{decision:?}");
+    }
+
+    #[test]
+    fn a_plugins_own_second_try_is_answered_by_the_one_that_happened() {
+        for first in [status(503), unknown()] {
+            let mut story = Story::default();
+            story.next_attempt();
+            story.ask(&post("a"), first);
+            assert_eq!(sent(&story.ask(&post("a"), status(201))).0, 1);
+            story.next_attempt();
+            is_recorded(&story.ask(&post("a"), status(500)));
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_stays_so_until_something_settles_it() {
+        let settling = [(status(400), 1), (status(422), 1)];
+        let others = [429, 401, 404, 503].map(status);
+        let refused = Said::not_sent(NotSent::Connect, "refused");
+        for said in others.into_iter().chain([refused]) {
+            let mut story = Story::default();
+            story.next_attempt();
+            story.ask(&post("a"), unknown());
+            story.next_attempt();
+            assert_eq!(sent(&story.ask(&post("a"), said.clone())), (0, 0, true));
+            story.next_attempt();
+            assert_eq!(sent(&story.ask(&post("a"), status(200))), (0, 0, true), "{said:?}");
+            story.next_attempt();
+            is_recorded(&story.ask(&post("a"), status(500)));
+        }
+        for (said, generation) in settling {
+            let mut story = Story::default();
+            story.next_attempt();
+            story.ask(&post("a"), unknown());
+            story.next_attempt();
+            story.ask(&post("a"), said);
+            story.next_attempt();
+            assert_eq!(sent(&story.ask(&post("a"), status(200))), (0, generation, false));
+        }
+    }
+
+    #[test]
+    fn the_operators_word_to_send_is_for_once() {
+        let mut story = Story::default();
+        story.policy.on_unknown = OnUnknown::Park;
+        story.next_attempt();
+        story.ask(&post("a"), unknown());
+        story.next_attempt();
+        let on = Waiting::Unknown { effect: 0 };
+        assert_eq!(story.ask(&post("a"), status(200)), Decision::Park(on.clone()));
+        story.note(Entry::Ruled(Ruled { on: on.clone(), resolution: Resolution::Send }), "");
+        story.next_attempt();
+        assert_eq!(sent(&story.ask(&post("a"), status(503))), (0, 0, true));
+        story.next_attempt();
+        assert_eq!(story.ask(&post("a"), status(200)), Decision::Park(on), "nobody knows still");
+    }
+
+    #[test]
+    fn a_stand_in_leaves_what_happened_to_the_call_that_it_was() {
+        for by_policy in [true, false] {
+            let mut story = Story::default();
+            story.next_attempt();
+            story.ask(&post("a"), status(200));
+            story.ask(&post("b"), status(200));
+            story.next_attempt();
+            if by_policy {
+                story.policy.on_changed = OnChanged::Keep;
+            } else {
+                let on = Waiting::Changed { effect: 0, asked: post("new") };
+                assert_eq!(story.ask(&post("new"), status(200)), Decision::Park(on.clone()));
+                story.note(Entry::Ruled(Ruled { on, resolution: Resolution::Happened }), "");
+                story.next_attempt();
+            }
+            for body in ["new", "a", "b"] {
+                is_recorded(&story.ask(&post(body), status(500)));
+            }
+            assert_eq!(story.past.orphans().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_success_whose_body_is_lost_happened() {
+        let mut story = Story::default();
+        story.next_attempt();
+        story.ask(&post("a"), Said::Broken { status: 201 });
+        story.next_attempt();
+        is_recorded(&story.ask(&post("a"), status(500)));
+        let mut story = Story::default();
+        story.next_attempt();
+        story.ask(&post("a"), Said::Broken { status: 500 });
+        story.next_attempt();
+        assert!(sent(&story.ask(&post("a"), status(200))).2);
+    }
+
+    #[test]
+    fn a_read_is_told_again_only_where_it_was_acted_on() {
+        let get = call("GET", "https://x.example/m", None, "");
+        let mut story = Story::default();
+        story.next_attempt();
+        story.ask(&post("a"), unknown());
+        story.ask(&get, status(404));
+        story.next_attempt();
+        story.ask(&post("a"), status(200));
+        assert_eq!(sent(&story.ask(&get, status(200))).0, 1, "it was read before the call happened");
+        let mut story = Story::default();
+        story.next_attempt();
+        story.ask(&get, status(404));
+        story.ask(&post("a"), status(200));
+        story.next_attempt();
+        is_recorded(&story.ask(&get, status(200)));
+    }
+
+    #[test]
+    fn a_key_is_one_call_wherever_its_secret_url_moves() {
+        let to =
+            |place: &str, method: &str| Asked { place: place.into(), ..call(method, "x", Some("k"), "a") };
+        let mut story = Story::default();
+        story.next_attempt();
+        story.ask(&to("https://one.example/[secret w]", "POST"), status(200));
+        story.next_attempt();
+        is_recorded(&story.ask(&to("https://two.example/[secret w]", "POST"), status(500)));
+        assert_eq!(sent(&story.ask(&call("POST", "https://crm.example/", Some("k"), "b"), status(200))).0, 1);
+    }
+
+    #[test]
+    fn a_late_intent_takes_nothing_back_and_numbers_may_have_gaps() {
+        let mut story = Story::default();
+        story.next_attempt();
+        let intent = |effect| Entry::Intent(Intent { attempt: 1, effect, asked: post("a"), generation: 0 });
+        let yes = |effect| Entry::Response(Response { attempt: 1, effect, asked: None, said: status(200) });
+        for entry in [intent(7), yes(7), intent(7), yes(9)] {
+            story.note(entry, "");
+        }
+        story.next_attempt();
+        is_recorded(&story.ask(&post("a"), status(500)));
+        assert_eq!(sent(&story.ask(&post("a"), status(200))).0, 8);
     }
 }

@@ -25,6 +25,10 @@ impl Effects for Page {
         "1f.h"
     }
 
+    fn root(&self) -> &str {
+        "1f.h of 1790000000000"
+    }
+
     fn attempt(&self) -> u32 {
         self.attempt
     }

@@ -119,7 +119,7 @@ pub(in crate::host) async fn call(handler: &Handler) -> Called {
 
 /// Calls leave, and nobody writes down that they do.
 pub(in crate::host) fn live() -> Wire {
-    Wire::Live(Arc::new(Unrecorded))
+    Wire::Live(Arc::new(Unrecorded::default()))
 }
 
 pub(in crate::host) fn event() -> Event {
