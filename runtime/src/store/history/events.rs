@@ -135,7 +135,7 @@ impl Walk<'_> {
         for (ordinal, event) in record.events.iter().enumerate().rev() {
             let event_ref = EventRef { position, ordinal: u16::try_from(ordinal).unwrap_or(u16::MAX) };
             if self.rows.len() < self.limit && event_ref < self.below && self.matches(record, event) {
-                self.rows.push(event_row_of(self.core, event_ref, record, event, answer_us()?)?);
+                self.rows.extend(event_row_of(self.core, event_ref, record, event, answer_us()?)?);
                 self.batch = batch;
             }
         }
@@ -241,16 +241,17 @@ pub(in crate::store) fn event_row(core: &Core, event: EventRef) -> Result<Option
             None => None,
         },
     };
-    event_row_of(core, event, &record, of_event, answer).map(Some)
+    event_row_of(core, event, &record, of_event, answer)
 }
 
+/// None: its record is still there, and it is being dropped; it would be shown as an event that reached nobody.
 fn event_row_of(
     core: &Core,
     event: EventRef,
     record: &AcceptRecord,
     of_event: &EventRecord,
     answer_us: Option<u64>,
-) -> Result<EventRow, Error> {
+) -> Result<Option<EventRow>, Error> {
     let seen = core.get(&keys::redeliveries(event))?.map(|value| Redeliveries::decode(&value)).transpose()?;
     let seen = seen.unwrap_or_default();
     let mut deliveries = Vec::with_capacity(of_event.deliveries.len());
@@ -258,7 +259,10 @@ fn event_row_of(
         let (subscription, handler) = (id.subscription, row.handler);
         deliveries.push(DeliverySummary { subscription, handler, status: row.status });
     }
-    Ok(EventRow {
+    if deliveries.len() < of_event.deliveries.len() && !core.is_kept(event.position)? {
+        return Ok(None);
+    }
+    Ok(Some(EventRow {
         event,
         id: of_event.id.clone(),
         event_type: of_event.event_type.clone(),
@@ -273,7 +277,7 @@ fn event_row_of(
         body_bytes: record.body_of(of_event).len() as u64,
         test: of_event.test,
         deliveries,
-    })
+    }))
 }
 
 /// How long the sender waited for the disk: the batch behind says when this one was durable.
