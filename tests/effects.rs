@@ -126,8 +126,16 @@ async fn a_retry_makes_only_the_call_that_failed_also_over_a_restart() {
     let shown = home.json(&["deliveries", "show", row["delivery"].as_str().unwrap()]);
     let last = shown["attempts"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&last["calls"][0]["recorded"], &last["calls"][1]["recorded"]), (&true.into(), &false.into()));
-    let told = String::from_utf8(home.cli(&["deliveries", "show", row["delivery"].as_str().unwrap()]).stdout);
+    let name = row["delivery"].as_str().unwrap();
+    let told = String::from_utf8(home.cli(&["deliveries", "show", name]).stdout);
     assert!(told.unwrap().contains("from the record"));
+
+    // To run again what is done is to do it again.
+    assert!(home.cli(&["deliveries", "retry", name]).status.success());
+    wait_for("the new round", async || (receiver.calls("/b").len() > b.len()).then_some(())).await;
+    let again = receiver.calls("/a");
+    assert_eq!(again.len(), 2);
+    assert_ne!(again[0].key, again[1].key);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,8 @@ pub(super) struct Show {
     place: Place,
 }
 
-/// Run deliveries again now, whatever state they are in. Calls that happened are not made again.
+/// Run deliveries again now, whatever state they are in. One that is done makes all its calls anew; of any other, calls
+/// that happened are not made again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -20,7 +20,9 @@ pub struct LedgerEffects {
     ledger: Ledger,
     delivery: DeliveryId,
     shown: String,
-    root: String,
+    /// With the round that `past` finds.
+    root: OnceLock<String>,
+    event: String,
     number: u32,
     plugin: Digest,
     /// It has calls of earlier attempts, perhaps.
@@ -40,7 +42,8 @@ impl LedgerEffects {
     ) -> LedgerEffects {
         LedgerEffects {
             // Positions begin at 0 in every data directory; what was received when, and as what, does not.
-            root: format!("{shown}\n{}\n{}\n{}", event.source, event.received_at.0, event.id),
+            root: OnceLock::new(),
+            event: format!("{shown}\n{}\n{}\n{}", event.source, event.received_at.0, event.id),
             ledger,
             delivery: delivery.id.clone(),
             shown: shown.to_owned(),
@@ -95,7 +98,7 @@ impl host::Effects for LedgerEffects {
     }
 
     fn root(&self) -> &str {
-        &self.root
+        self.root.get().unwrap_or(&self.event)
     }
 
     fn attempt(&self) -> u32 {
@@ -108,7 +111,11 @@ impl host::Effects for LedgerEffects {
             if !self.was_tried && self.begun.get().is_none() {
                 return Ok(Vec::new());
             }
-            self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))
+            let noted = self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))?;
+            if noted.round > 0 {
+                let _ = self.root.set(format!("{}\n{}", self.event, noted.round));
+            }
+            Ok(noted.entries)
         })
     }
 

@@ -12,7 +12,8 @@ use super::drill::bound;
 use super::index::prefixed;
 use super::rows::Row;
 use super::writer::Batch;
-use super::{Error, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, history, keys, shelf};
+use super::{Error, Noted, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, history, keys, shelf};
+use crate::words::attempt::Verdict;
 use crate::words::digest::Digest;
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 use crate::words::event::{DeliveryId, EventRef, Name};
@@ -147,16 +148,29 @@ pub(super) async fn note_effect(
     .await
 }
 
-/// What was noted about the calls of a delivery, in order; of a call that changes nothing the last answer only.
+/// What was noted about the calls of a delivery, in order; of a call that changes nothing the last answer only. Nothing
+/// from before the operator's retry of one that was done: that is a new round.
 ///
 /// # Errors
 /// `Effect` where a part of it is lost, or it is too much to be held: half of it could have the handler act again.
-pub(super) fn effects(core: &Core, delivery: &DeliveryId) -> Result<Vec<Bytes>, Error> {
+pub(super) fn effects(core: &Core, delivery: &DeliveryId) -> Result<Noted, Error> {
     let mut position = core.row(delivery)?.map_or(0, |row| row.head);
     let (mut found, mut bytes, mut read) = (Vec::new(), 0, BTreeSet::new());
+    // The earliest retry met so far, and how many entries lie behind it.
+    let (mut retried, mut round) = (None, 0);
     while let Some(record) = history::chained(core, position)? {
-        position = record.link;
+        let at = std::mem::replace(&mut position, record.link);
         let detail = match record.record {
+            Record::Ruling(ruling) if ruling.ruling == Ruling::Retry => {
+                retried = Some((at, found.len()));
+                continue;
+            }
+            Record::Settle(settle) if matches!(settle.verdict, Verdict::Done | Verdict::Skipped) => {
+                let Some((at, behind)) = retried else { continue };
+                found.truncate(behind);
+                round = at;
+                break;
+            }
             Record::EffectIntent(effect) => effect.detail,
             Record::EffectResponse(effect) if is_superseded(&effect.detail, &mut read) => continue,
             Record::EffectResponse(effect) => effect.detail,
@@ -174,7 +188,7 @@ pub(super) fn effects(core: &Core, delivery: &DeliveryId) -> Result<Vec<Bytes>, 
         found.push(detail);
     }
     found.reverse();
-    Ok(found)
+    Ok(Noted { round, entries: found })
 }
 
 /// Whether a later answer to the same read is known.
@@ -196,7 +210,7 @@ pub(super) async fn resolve(
     let (head, on) = core
         .blocking(move |core| {
             let head = core.row(&known)?.ok_or_else(|| Error::NoSuchDelivery(known.clone()))?.head;
-            Ok((head, waiting(&known, &effects(core, &known)?)?))
+            Ok((head, waiting(&known, &effects(core, &known)?.entries)?))
         })
         .await?;
     let clock = core.clock.expiry(now);

@@ -172,8 +172,8 @@ impl Ledger {
         deliveries::note_effect(self.core(), delivery.clone(), number, (entry, is_intent), now).await
     }
 
-    /// What was noted about the calls of a delivery, in order.
-    pub async fn effects(&self, delivery: &DeliveryId) -> Result<Vec<bytes::Bytes>, Error> {
+    /// What was noted about the calls of a delivery, in order, since it was retried after it was done.
+    pub async fn effects(&self, delivery: &DeliveryId) -> Result<Noted, Error> {
         let delivery = delivery.clone();
         self.core().blocking(move |core| deliveries::effects(core, &delivery)).await
     }

@@ -418,6 +418,15 @@ pub struct RulingRow {
     pub resolution: Option<Resolution>,
 }
 
+/// What was noted about the calls of one delivery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// 0, or the position of the retry that began this round: of a delivery that was done.
+    pub round: u64,
+    /// See `words::effect`.
+    pub entries: Vec<Bytes>,
+}
+
 /// What an operator decided about one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -172,9 +172,10 @@ impl Session {
         match told {
             Ok(told) => self.finish(number, started, &went, told).map_err(Stopped::Refused),
             Err(halt) => {
-                self.trace.edit_call(number, |record| {
-                    record.error = Some("not sent: the attempt was stopped before it".to_owned());
-                });
+                if let Halt::Park(_) = halt {
+                    let said = "not sent: the attempt was stopped before it";
+                    self.trace.edit_call(number, |record| record.error = Some(said.to_owned()));
+                }
                 self.trace.stop_at_call(halt);
                 Err(Stopped::Halted)
             }

@@ -273,7 +273,7 @@ async fn effects_are_read_in_order_and_an_intent_needs_an_open_delivery() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path());
     let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
-    assert!(ledger.effects(&id).await.unwrap().is_empty());
+    assert!(ledger.effects(&id).await.unwrap().entries.is_empty());
     let note = async |ledger: &Ledger, number: u32, text: &'static str, is_intent: bool| {
         ledger.note_effect(&id, number, (Bytes::from_static(text.as_bytes()), is_intent), NOW).await
     };
@@ -292,13 +292,13 @@ async fn effects_are_read_in_order_and_an_intent_needs_an_open_delivery() {
     note(&ledger, 2, "three", true).await.unwrap();
     drop(ledger);
     let ledger = open(dir.path());
-    assert_eq!(ledger.effects(&id).await.unwrap(), ["one", "two", "three"]);
+    assert_eq!(ledger.effects(&id).await.unwrap().entries, ["one", "two", "three"]);
     let row = ledger.delivery(&id).await.unwrap().unwrap().row;
     assert_eq!(row.message.as_deref(), Some("503"), "what was said last, behind what was noted since");
     ledger.rule(&id, Ruling::Cancel, NOW).await.unwrap();
     assert!(matches!(note(&ledger, 2, "four", true).await, Err(Error::WrongState(_, Status::Cancelled))));
     note(&ledger, 2, "what came of it", false).await.unwrap();
-    assert_eq!(ledger.effects(&id).await.unwrap().len(), 4);
+    assert_eq!(ledger.effects(&id).await.unwrap().entries.len(), 4);
     let nobody = DeliveryId { subscription: name("nobody"), ..id.clone() };
     let refused = ledger.note_effect(&nobody, 1, (Bytes::new(), true), NOW).await;
     assert!(matches!(refused, Err(Error::NoSuchDelivery(_))));
@@ -326,7 +326,7 @@ async fn a_word_on_a_call_is_written_with_the_retry_and_only_where_one_is_waited
     assert_eq!(history.row.status, Status::Open);
     let words: Vec<_> = history.rulings.iter().map(|ruling| (ruling.ruling, ruling.resolution)).collect();
     assert_eq!(words, [(Ruling::Retry, None), (Ruling::Retry, Some(Resolution::Send))]);
-    let last = ledger.effects(&id).await.unwrap().pop().unwrap();
+    let last = ledger.effects(&id).await.unwrap().entries.pop().unwrap();
     let ruled = Entry::Ruled(Ruled { on, resolution: Resolution::Send });
     assert_eq!(Entry::unframed(&last).unwrap().0, ruled);
     let twice = ledger.resolve(&id, Resolution::Send, NOW).await;
@@ -349,4 +349,31 @@ async fn an_attempt_that_was_not_begun_counts_from_its_settle() {
     let history = ledger.delivery(&id).await.unwrap().unwrap();
     assert_eq!(history.attempts.len(), 1);
     assert!(history.interrupted.is_empty());
+}
+
+#[tokio::test]
+async fn a_retry_of_what_was_done_begins_a_new_round_and_one_of_what_is_dead_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    let act = async |number: u32, text: &'static str, verdict: Verdict| {
+        ledger.begin(&id, number, Digest([3; 32]), NOW).await.unwrap();
+        let entry = (Bytes::from_static(text.as_bytes()), true);
+        ledger.note_effect(&id, number, entry, NOW).await.unwrap();
+        ledger.settle(settle_with(&id, number, done(), verdict), NOW).await.unwrap();
+    };
+    act(1, "one", Verdict::Dead { reason: "no".into() }).await;
+    ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
+    act(2, "two", Verdict::Done).await;
+    assert_eq!(
+        ledger.effects(&id).await.unwrap(),
+        Noted { round: 0, entries: vec!["one".into(), "two".into()] }
+    );
+    ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
+    let round = ledger.effects(&id).await.unwrap();
+    assert!(round.round > 0 && round.entries.is_empty(), "{round:?}");
+    act(3, "three", Verdict::Again { at: NOW }).await;
+    ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
+    let same = ledger.effects(&id).await.unwrap();
+    assert_eq!(same, Noted { round: round.round, entries: vec!["three".into()] });
 }

@@ -78,7 +78,7 @@ fn events(core: &Core, model: &Model, limit: usize) -> Result<(), String> {
 fn rows(core: &Core, model: &Model) -> Result<(), String> {
     for (id, known) in &model.rows {
         let row = core.row(id).map_err(in_words)?;
-        let effects = deliveries::effects(core, id).map_err(in_words)?;
+        let effects = deliveries::effects(core, id).map_err(in_words)?.entries;
         let row = row.map(|row| Row {
             handler: row.handler,
             status: row.status,
@@ -88,6 +88,7 @@ fn rows(core: &Core, model: &Model) -> Result<(), String> {
             counted_from: row.counted_from,
             aged_from: row.aged_from,
             effects,
+            was_done: known.was_done,
         });
         if row.as_ref() != Some(known) {
             return Err(format!("{id} is {row:?}, and should be {known:?}"));

@@ -47,6 +47,8 @@ pub(super) struct Row {
     pub aged_from: Millis,
     /// What was noted about its calls, in order.
     pub effects: Vec<Bytes>,
+    /// An attempt was done since the last retry.
+    pub was_done: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +119,7 @@ impl Model {
                 counted_from: request.received_at,
                 aged_from: request.clock,
                 effects: Vec::new(),
+                was_done: false,
             };
             self.rows.insert(DeliveryId { event, subscription: subscription.clone() }, row);
         }
@@ -173,6 +176,7 @@ impl Model {
         self.write(position, &settle.handler, &settle.shelf, clock);
         let number = settle.attempt.number;
         let row = self.row(&settle.delivery);
+        row.was_done |= matches!(settle.verdict, Verdict::Done | Verdict::Skipped);
         if number <= row.attempts {
             return;
         }
@@ -216,6 +220,10 @@ impl Model {
         match ruling {
             Ruling::Cancel => row.status = Status::Cancelled,
             Ruling::Retry => {
+                // A new round.
+                if std::mem::take(&mut row.was_done) {
+                    row.effects.clear();
+                }
                 row.attempts += row.begun;
                 row.begun = 0;
                 row.counted_from = at;
