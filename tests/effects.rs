@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -215,12 +214,15 @@ async fn no_yes_comes_twice_unless_the_history_names_it_after_ten_kills_under_lo
     for round in 0..KILLS {
         let mut daemon = home.start().await;
         let client = daemon.client();
+        let called = || receiver.calls.lock().unwrap().len();
+        let before = called();
         for n in 0..30 {
             let event = Event::new(&format!("evt_{round}_{n}"), "message.received");
             sent += usize::from(client.send(&event).await.is_ok_and(|answer| answer.status == 200));
         }
-        let pause = dice.lock().unwrap().random_range(0..300);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        // Thirty events are ninety calls at least.
+        let until = before + dice.lock().unwrap().random_range(0..90);
+        wait_for("the moment of the kill", async || (called() >= until).then_some(())).await;
         daemon.kill();
     }
     let _daemon = home.start().await;

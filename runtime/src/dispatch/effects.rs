@@ -20,9 +20,9 @@ pub struct LedgerEffects {
     ledger: Ledger,
     delivery: DeliveryId,
     shown: String,
-    /// With the round that `past` finds.
-    root: OnceLock<String>,
-    event: String,
+    /// What idempotency keys follow from in the first round, and in the one that `past` finds, where it is a later one.
+    first_root: String,
+    later_root: OnceLock<String>,
     number: u32,
     plugin: Digest,
     /// It has calls of earlier attempts, perhaps.
@@ -42,8 +42,8 @@ impl LedgerEffects {
     ) -> LedgerEffects {
         LedgerEffects {
             // Positions begin at 0 in every data directory; what was received when, and as what, does not.
-            root: OnceLock::new(),
-            event: format!("{shown}\n{}\n{}\n{}", event.source, event.received_at.0, event.id),
+            first_root: format!("{shown}\n{}\n{}\n{}", event.source, event.received_at.0, event.id),
+            later_root: OnceLock::new(),
             ledger,
             delivery: delivery.id.clone(),
             shown: shown.to_owned(),
@@ -98,7 +98,7 @@ impl host::Effects for LedgerEffects {
     }
 
     fn root(&self) -> &str {
-        self.root.get().unwrap_or(&self.event)
+        self.later_root.get().unwrap_or(&self.first_root)
     }
 
     fn attempt(&self) -> u32 {
@@ -113,7 +113,7 @@ impl host::Effects for LedgerEffects {
             }
             let noted = self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))?;
             if noted.round > 0 {
-                let _ = self.root.set(format!("{}\n{}", self.event, noted.round));
+                let _ = self.later_root.set(format!("{}\n{}", self.first_root, noted.round));
             }
             Ok(noted.entries)
         })

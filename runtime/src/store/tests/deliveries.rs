@@ -377,3 +377,17 @@ async fn a_retry_of_what_was_done_begins_a_new_round_and_one_of_what_is_dead_doe
     let same = ledger.effects(&id).await.unwrap();
     assert_eq!(same, Noted { round: round.round, entries: vec!["three".into()] });
 }
+
+#[tokio::test]
+async fn calls_that_are_too_much_to_be_held_are_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    let quarter = Bytes::from(vec![b'x'; crate::words::limits::EFFECTS_BYTES_MAX / 4]);
+    for _ in 0..4 {
+        ledger.note_effect(&id, 1, (quarter.clone(), false), NOW).await.unwrap();
+    }
+    assert_eq!(ledger.effects(&id).await.unwrap().entries.len(), 4);
+    ledger.note_effect(&id, 1, (Bytes::from_static(b"x"), false), NOW).await.unwrap();
+    assert!(matches!(ledger.effects(&id).await, Err(Error::Effect(..))));
+}
