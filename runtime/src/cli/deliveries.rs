@@ -594,6 +594,8 @@ DELIVERY               ACCEPTED                  TYPE              EVENT ID  HAN
             recorded: false,
             disowned: false,
             after_unknown: false,
+            effect: None,
+            digest: None,
         };
         let log = LogLine {
             at_ms: 12,
@@ -616,6 +618,7 @@ DELIVERY               ACCEPTED                  TYPE              EVENT ID  HAN
             logs: vec![log],
             plugin: Digest::of(b"plugin"),
             memory_bytes: 2 << 20,
+            tape: None,
         };
         let interrupted =
             Interrupted { number: 2, began_at: Millis(1_790_000_005_000), plugin: Digest::of(b"plugin") };

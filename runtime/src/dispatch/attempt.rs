@@ -11,7 +11,7 @@ use super::effects::LedgerEffects;
 use super::tally::Tally;
 use super::{Lane, Shared};
 use crate::backoff;
-use crate::host::{self, Called, Halt, Handler, Wire};
+use crate::host::{self, Called, Effects as _, Halt, Handler, Wire};
 use crate::store::{self, Ledger, OpenDelivery, Settle, Settled, StoredEvent};
 use crate::words::attempt::{Attempt, Blame, ErrorKind, LogLevel, LogLine, Outcome, Verdict};
 use crate::words::event::Name;
@@ -90,7 +90,8 @@ async fn attempt(
     let ledger = &lane.shared.ledger;
     let event = ledger.event(delivery.id.event).await?;
     let plugin = lane.handler.plugin().digest();
-    let effects = LedgerEffects::of(ledger.clone(), (delivery, &event), (id, number), plugin);
+    let started_at = Millis::now();
+    let effects = LedgerEffects::of(ledger.clone(), (delivery, &event), (id, number, started_at), plugin);
     let (effects, mut event) = (Arc::new(effects), Some(event));
     if lane.must_begin_first(delivery) {
         effects.begin_once().await?;
@@ -98,21 +99,20 @@ async fn attempt(
     for run in 1..=limits::SHELF_CONFLICT_RUNS {
         // Held until the settle is durable: only then does an attempt that runs alone read what others wrote.
         let _turn = lane.turn(run).await;
-        let started_at = Millis::now();
         // Nearly every attempt runs once, and its event is its own; it is read again for those that do not.
         let event = match event.take() {
             Some(event) => event,
             None => ledger.event(delivery.id.event).await?,
         };
         let called = call(lane, as_guest_event(delivery, id, event, number), &effects).await;
-        match settle(lane, delivery, &effects, started_at, called).await? {
+        match settle(lane, delivery, &effects, called).await? {
             Some(ended) => return Ok(ended),
             None => debug!(run, "another delivery changed what this attempt had read; running again"),
         }
     }
     // The last run was alone in its lane, and nobody else writes this shelf.
     let lost = lost("the shelf changed under an attempt that ran alone; please report this");
-    let ended = settle(lane, delivery, &effects, Millis::now(), lost).await?;
+    let ended = settle(lane, delivery, &effects, lost).await?;
     Ok(ended.expect("a transaction that read nothing cannot conflict"))
 }
 
@@ -155,7 +155,6 @@ async fn settle(
     lane: &Context,
     delivery: &OpenDelivery,
     effects: &LedgerEffects,
-    started_at: Millis,
     called: Called,
 ) -> Result<Option<Ended>, Arc<store::Error>> {
     if let Some(Halt::Store(why)) = &called.halt {
@@ -169,13 +168,14 @@ async fn settle(
         begun: effects.has_begun().await?,
         attempt: Attempt {
             number,
-            started_at,
+            started_at: effects.started_at(),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             outcome: called.outcome,
             calls: called.calls,
             logs: called.logs,
             plugin: lane.handler.plugin().digest(),
             memory_bytes: called.memory_bytes,
+            tape: called.tape,
         },
         verdict: verdict.clone(),
         shelf: called.shelf,
@@ -242,6 +242,7 @@ fn shortened(settle: &Settle) -> Settle {
             logs: Vec::new(),
             plugin: settle.attempt.plugin,
             memory_bytes: settle.attempt.memory_bytes,
+            tape: None,
         },
         verdict,
         shelf: settle.shelf.clone(),
@@ -263,6 +264,7 @@ fn lost(reason: &str) -> Called {
         took: Duration::ZERO,
         memory_bytes: 0,
         shelf: Default::default(),
+        tape: None,
         halt: None,
     }
 }
@@ -431,6 +433,7 @@ mod tests {
                 logs: vec![line("a"), line("b")],
                 plugin: Digest::of(b"x"),
                 memory_bytes: 9,
+                tape: None,
             },
             verdict,
             shelf,

@@ -24,6 +24,7 @@ pub struct LedgerEffects {
     first_root: String,
     later_root: OnceLock<String>,
     number: u32,
+    started_at: Millis,
     plugin: Digest,
     /// It has calls of earlier attempts, perhaps.
     was_tried: bool,
@@ -33,11 +34,11 @@ pub struct LedgerEffects {
 }
 
 impl LedgerEffects {
-    /// `shown`: the delivery as text, and the attempt's number.
+    /// `shown`: the delivery as text, the attempt's number, and when it begins.
     pub fn of(
         ledger: Ledger,
         (delivery, event): (&OpenDelivery, &StoredEvent),
-        (shown, number): (&str, u32),
+        (shown, number, started_at): (&str, u32, Millis),
         plugin: Digest,
     ) -> LedgerEffects {
         LedgerEffects {
@@ -48,6 +49,7 @@ impl LedgerEffects {
             delivery: delivery.id.clone(),
             shown: shown.to_owned(),
             number,
+            started_at,
             plugin,
             was_tried: number > 1,
             begun: OnceLock::new(),
@@ -103,6 +105,10 @@ impl host::Effects for LedgerEffects {
 
     fn attempt(&self) -> u32 {
         self.number
+    }
+
+    fn started_at(&self) -> Millis {
+        self.started_at
     }
 
     fn past(&self) -> host::EffectFuture<'_, Vec<Bytes>> {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 use wasmtime::{Result, Store};
+use wasmtime_wasi::p2::bindings::clocks;
 
 use super::call::State;
+use super::call::clock::HasClock;
 use super::{Event, Manifest, Setting, SettingKind, http, shelf};
 use crate::words::attempt::LogLevel;
 
@@ -37,6 +39,11 @@ pub(super) const OURS: &[&str] = &["types", "log", "settings", "state", "http"];
 
 pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    // The time that guests see is ours.
+    linker.allow_shadowing(true);
+    clocks::monotonic_clock::add_to_linker::<_, HasClock>(linker, State::clocks)?;
+    clocks::wall_clock::add_to_linker::<_, HasClock>(linker, State::clocks)?;
+    linker.allow_shadowing(false);
     v0_1::Plugin::add_to_linker::<_, HasSelf<_>>(linker, State::asked)
 }
 

@@ -15,7 +15,9 @@ use serde_json::{Map, Value};
 
 use super::http::{Client, Error, Mask, Network, Origin, Pattern, parts_of_url};
 use super::settings::{self, Settings};
+use super::setup::Setup;
 use super::{BoundSecret, CallLimits, EffectPolicy, Grants, Manifest, Problem, Setting, SettingKind};
+use crate::words::digest::Digest;
 use crate::words::event::Name;
 use crate::words::limits;
 
@@ -29,6 +31,8 @@ pub(super) struct Grant {
     pub(super) limits: CallLimits,
     pub(super) effects: EffectPolicy,
     pub(super) client: Client,
+    pub(super) setup: Setup,
+    pub(super) setup_digest: Digest,
 }
 
 pub(super) struct Credentials {
@@ -61,7 +65,10 @@ impl Grant {
         if problems.iter().any(|problem| problem.fatal) {
             return Err(problems);
         }
+        let setup = Setup::of(&grants);
         let grant = Grant {
+            setup_digest: setup.digest(),
+            setup,
             client: Client::new(grants.name.clone(), network, &grants.networks),
             origins,
             mask: Arc::new(mask(&secrets)),
@@ -85,6 +92,8 @@ impl Grant {
             settings: Settings::default(),
             limits: CallLimits { timeout: limits::DESCRIBE_TIMEOUT, calls: 0, ..CallLimits::default() },
             effects: EffectPolicy::default(),
+            setup: Setup::default(),
+            setup_digest: Setup::default().digest(),
             handler,
         }
     }

@@ -13,7 +13,9 @@ mod http;
 mod log;
 mod plugin;
 mod settings;
+mod setup;
 mod shelf;
+mod world;
 #[cfg(test)]
 mod tests;
 
@@ -25,11 +27,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+pub use self::setup::Setup;
+pub use self::world::{Arrived, Departed, World};
 use crate::words::attempt::{CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
 use crate::words::secret::Secret;
 use crate::words::shelf::{ShelfRead, ShelfTxn};
+use crate::words::tape::{Seed, Tape};
 use crate::words::time::Millis;
 
 /// One per process: compiler, pool, epoch ticker, linkers.
@@ -137,14 +142,15 @@ pub struct Grants {
 }
 
 /// What to do where it cannot be known whether a call happened, or which one it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct EffectPolicy {
     pub on_unknown: OnUnknown,
     pub on_changed: OnChanged,
 }
 
 /// A call was perhaps sent and nobody knows what came of it: the daemon ended, the connection broke, it took too long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnUnknown {
     /// The same bytes again, with the same idempotency key.
     #[default]
@@ -155,7 +161,8 @@ pub enum OnUnknown {
 
 /// An attempt makes a call that is new, and did not make one with its method and path that happened: the plugin was
 /// updated between two attempts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnChanged {
     /// The delivery waits for `longshore deliveries resolve`.
     #[default]
@@ -239,6 +246,11 @@ impl Handler {
         &self.inner.plugin
     }
 
+    /// As it was configured, without its secrets.
+    pub fn setup(&self) -> &Setup {
+        &self.inner.grant.setup
+    }
+
     /// What one attempt may take.
     pub fn timeout(&self) -> Duration {
         self.inner.grant.limits.timeout
@@ -263,13 +275,21 @@ impl Handler {
     }
 }
 
-/// Whether outbound calls leave the machine: `plugin run` without `--live` sends nothing.
+/// Where calls go, and where it is written down that they do.
 #[derive(Clone)]
 pub enum Wire {
+    /// To the network.
     Live(Arc<dyn Effects>),
+    /// Nowhere: a world that is not the real one answers, and nobody waits for sleeps.
+    Simulated(Arc<dyn Effects>, Arc<dyn World>),
+}
+
+impl Wire {
     /// Granted calls are answered with these in turn, the last one again and again; with none of them, each is
-    /// answered 200 with an empty JSON object.
-    Dry(Vec<DryAnswer>),
+    /// answered 200 with an empty JSON object. Nothing is written down.
+    pub fn dry(answers: Vec<DryAnswer>) -> Wire {
+        Wire::Simulated(Arc::new(Unrecorded::default()), Arc::new(world::Canned::new(answers)))
+    }
 }
 
 /// What a call is answered with that is not sent.
@@ -305,6 +325,8 @@ pub struct Called {
     pub memory_bytes: u64,
     /// What it read from and wants written to the shelf. Empty unless the outcome is done or skipped.
     pub shelf: ShelfTxn,
+    /// What it takes to run it again; None: it did not run.
+    pub tape: Option<Tape>,
     /// Why the guest was stopped at a call, where it was.
     pub halt: Option<Halt>,
 }
@@ -316,6 +338,8 @@ pub enum Halt {
     Park(String),
     /// It could not be written down: the attempt has no end.
     Store(String),
+    /// The world that answers in the network's place ended it here.
+    World(String),
 }
 
 impl Called {
@@ -346,7 +370,13 @@ pub trait Effects: Send + Sync {
     fn root(&self) -> &str;
     /// 1 for the first.
     fn attempt(&self) -> u32;
-    /// What was noted for this delivery before this attempt, in order; asked once, before the first call.
+    /// When the attempt began, as the guest's wall clock shows it.
+    fn started_at(&self) -> Millis;
+    /// What random numbers follow from, where that is known apart from the past; None: 32 bytes of the OS.
+    fn seed(&self) -> Option<Seed> {
+        None
+    }
+    /// What was noted for this delivery before this attempt, in order; asked once, before the guest runs.
     fn past(&self) -> EffectFuture<'_, Vec<Bytes>>;
     /// That this attempt has begun is durable when this returns; asked before each call leaves that changes nothing.
     /// Where it fails nothing may leave, and the error says why.
@@ -360,11 +390,12 @@ pub type EffectFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, S
 /// Nothing is written down: a plugin tried on a laptop. Each try has idempotency keys of its own.
 pub struct Unrecorded {
     root: String,
+    started_at: Millis,
 }
 
 impl Default for Unrecorded {
     fn default() -> Unrecorded {
-        Unrecorded { root: format!("{:032x}", rand::random::<u128>()) }
+        Unrecorded { root: format!("{:032x}", rand::random::<u128>()), started_at: Millis::now() }
     }
 }
 
@@ -379,6 +410,10 @@ impl Effects for Unrecorded {
 
     fn attempt(&self) -> u32 {
         1
+    }
+
+    fn started_at(&self) -> Millis {
+        self.started_at
     }
 
     fn past(&self) -> EffectFuture<'_, Vec<Bytes>> {

@@ -13,6 +13,7 @@ use super::Shelf;
 use super::call::trace::{Cause, Trace, Waiting};
 use crate::words::limits;
 use crate::words::shelf::{ShelfListing, ShelfRead, ShelfTxn, ShelfWrite};
+use crate::words::tape::Read;
 
 /// The contract's cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +142,13 @@ impl Draft {
                 limits::SHELF_LISTED_KEYS_MAX
             )));
         }
-        let mut keys = self.ask(self.shelf.list(prefix, after, limit)).await?;
+        let kept = |keys: &Vec<String>| Read::Keys {
+            prefix: prefix.to_owned(),
+            after: after.map(str::to_owned),
+            limit,
+            keys: keys.clone(),
+        };
+        let mut keys = self.ask(self.shelf.list(prefix, after, limit), kept).await?;
         // The keys are trusted to be in order and after `after`, not to be few.
         keys.truncate(limit as usize);
         self.listed_keys += keys.len();
@@ -163,7 +170,8 @@ impl Draft {
                 limits::SHELF_READS_MAX
             )));
         }
-        let read = self.ask(self.shelf.get(key)).await?;
+        let kept = |read: &ShelfRead| Read::Value { key: key.to_owned(), value: read.value.clone() };
+        let read = self.ask(self.shelf.get(key), kept).await?;
         self.txn.reads.entry(key.to_owned()).or_insert(read.version);
         Ok(read)
     }
@@ -183,7 +191,10 @@ impl Draft {
         if write != ShelfWrite::Delete {
             let base = match self.base_bytes {
                 Some(base) => base,
-                None => *self.base_bytes.insert(self.ask(self.shelf.bytes()).await?),
+                None => {
+                    let kept = |bytes: &u64| Read::Bytes { bytes: *bytes };
+                    *self.base_bytes.insert(self.ask(self.shelf.bytes(), kept).await?)
+                }
             };
             if base.saturating_add(bytes as u64) > limits::SHELF_BYTES_MAX {
                 return Err(Error::Quota);
@@ -193,11 +204,19 @@ impl Draft {
         Ok(())
     }
 
-    /// While the shelf is asked, the guest is not to blame for the time.
-    async fn ask<T>(&self, question: impl Future<Output = Result<T, String>> + Send) -> Result<T, Error> {
+    /// While the shelf is asked, the guest is not to blame for the time. `kept`: the answer, for the tape.
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, String>> + Send,
+        kept: impl FnOnce(&T) -> Read,
+    ) -> Result<T, Error> {
         self.trace.waiting(Waiting::Shelf);
         let answer = question.await;
         self.trace.waiting(Waiting::Guest);
+        self.trace.read(|| match &answer {
+            Ok(answer) => kept(answer),
+            Err(why) => Read::Failed { why: why.clone() },
+        });
         self.trace.shelf_ended(answer.is_err().then_some(Cause::Host));
         answer.map_err(Error::Unavailable)
     }

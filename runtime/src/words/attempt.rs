@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::tape::Tape;
 use super::time::Millis;
 
 /// Whose fault a failure is: the first question of whoever is woken by it.
@@ -106,6 +107,12 @@ pub struct CallRecord {
     /// It was perhaps sent in an earlier attempt, without an answer, and was sent again: its receiver may have it twice.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_unknown: bool,
+    /// Which of the delivery's effects it was; None: it was refused before anybody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<u32>,
+    /// Of everything that was asked for: two calls are the same where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,4 +153,7 @@ pub struct Attempt {
     pub plugin: Digest,
     /// Highest sum of the guest's linear memories.
     pub memory_bytes: u64,
+    /// What it takes to run it again; None: it did not run, or an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tape: Option<Tape>,
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::tape::Seed;
+use super::time::Millis;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case")]
@@ -44,6 +46,12 @@ pub struct Intent {
     pub asked: Asked,
     /// Rises when nothing happened; its idempotency key changes with it.
     pub generation: u32,
+    /// When the attempt began, as its guest's clock shows it.
+    #[serde(default)]
+    pub started_at: Millis,
+    /// What the delivery's random numbers follow from, in the first intent behind which there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +63,9 @@ pub struct Response {
     pub asked: Option<Asked>,
     #[serde(flatten)]
     pub said: Said,
+    /// How long the guest waited for it.
+    #[serde(default)]
+    pub took_us: u64,
 }
 
 /// What a guest was told.
@@ -69,7 +80,12 @@ pub enum Said {
     /// A 2xx whose body was over the cap.
     TooLarge { status: u16 },
     /// A status, and then the connection broke or the time was over: the body is lost.
-    Broken { status: u16 },
+    Broken {
+        status: u16,
+        /// Empty for a timeout.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        why: String,
+    },
     /// Nothing left the machine: a name that does not resolve, a connection that is refused.
     NotSent { kind: NotSent, why: String },
     /// The request may have arrived: a timeout, a connection that broke. `why`: empty for a timeout.
@@ -114,6 +130,16 @@ pub struct Ruled {
     pub resolution: Resolution,
 }
 
+impl Said {
+    /// Of the answer, where one came.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Said::Answer { status, .. } | Said::TooLarge { status } | Said::Broken { status, .. } => Some(*status),
+            Said::NotSent { .. } | Said::Unknown { .. } => None,
+        }
+    }
+}
+
 impl Entry {
     /// With the bytes that belong to it.
     pub fn framed(&self, bytes: &[u8]) -> Bytes {
@@ -154,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_framed_is_read_again() {
         let said = Said::Answer { status: 200, headers: vec![("a".into(), "b".into())] };
-        let entry = Entry::Response(Response { attempt: 1, effect: 2, asked: None, said });
+        let entry = Entry::Response(Response { attempt: 1, effect: 2, asked: None, said, took_us: 7 });
         let framed = entry.framed(b"body");
         assert_eq!(Entry::unframed(&framed), Ok((entry, Bytes::from_static(b"body"))));
         for cut in 0..framed.len() - 4 {

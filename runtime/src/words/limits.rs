@@ -368,6 +368,8 @@ pub const LOG_FIELDS_MAX: usize = 32;
 pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 pub const STDIO_BYTES_MAX: usize = 64 * KIB;
 pub const REASON_BYTES_MAX: usize = 2 * KIB;
+/// What is kept of a shelf's answers to one attempt, so that it can be run again.
+pub const TAPE_BYTES_MAX: usize = MIB;
 pub const SHELF_KEY_BYTES_MAX: usize = 512;
 pub const SHELF_VALUE_BYTES_MAX: usize = 256 * KIB;
 pub const SHELF_WRITES_MAX: usize = 256;

@@ -7,5 +7,6 @@ pub mod event;
 pub mod limits;
 pub mod secret;
 pub mod shelf;
+pub mod tape;
 pub mod time;
 pub mod yaml;

@@ -4,7 +4,7 @@
 //! survives that. The same load generator drives every side, and shares the processors with all of them.
 //!
 //! Without a word it measures the seven rows of the table that the project has set itself (`rows`); `sweep`,
-//! `growth` and `pages` look along one axis each. Every result is a file below `target/bench/results`; `render`
+//! `growth`, `pages` and `rebuild` look along one axis each. Every result is a file below `target/bench/results`; `render`
 //! writes them into `docs/performance.md`.
 
 mod daemon;
@@ -15,6 +15,7 @@ mod load;
 mod machine;
 mod pages;
 mod process;
+mod rebuild;
 mod render;
 mod results;
 mod rows;
@@ -47,6 +48,7 @@ enum Axis {
     Sweep(sweep::Sweep),
     Growth(growth::Growth),
     Pages(pages::Pages),
+    Rebuild(rebuild::Rebuild),
     Render(render::Render),
 }
 
@@ -57,6 +59,7 @@ impl Bench {
             Some(Axis::Sweep(sweep)) => sweep.run(interrupts),
             Some(Axis::Growth(growth)) => growth.run(interrupts),
             Some(Axis::Pages(pages)) => pages.run(interrupts),
+            Some(Axis::Rebuild(rebuild)) => rebuild.run(interrupts),
             Some(Axis::Render(render)) => render.run(interrupts),
         }
     }

@@ -54,7 +54,7 @@ fn parts(workspace: &Workspace) -> [(&'static str, Option<String>, Charts); 4] {
     let sweep = read("sweep");
     let sizes = growth::measured(workspace);
     [
-        ("rows", read("rows").map(|result| rows::shown(&result)), Vec::new()),
+        ("rows", read("rows").map(|result| rows::shown(&result, read("rebuild").as_ref())), Vec::new()),
         ("sweep", sweep.as_ref().map(sweep::shown), sweep.as_ref().map(sweep::charts).unwrap_or_default()),
         ("growth", (!sizes.is_empty()).then(|| growth::shown(&sizes)), growth::charts(&sizes)),
         ("pages", read("pages").map(|result| pages::shown(&result)), Vec::new()),

@@ -123,7 +123,7 @@ impl Run {
         let wire = if self.live {
             Wire::Live(Arc::new(Unrecorded::default()))
         } else {
-            Wire::Dry(self.answer.clone())
+            Wire::dry(self.answer.clone())
         };
         let runtime = guests()?;
         let called = runtime.block_on(handler.call(event, Arc::new(EmptyShelf), wire));

@@ -7,6 +7,7 @@
 //! An attempt runs in the task of whoever calls, without a task, a timer or a wake-up of its own: most guests
 //! answer within one poll, and what they do not use is not made.
 
+pub(super) mod clock;
 mod outcome;
 pub(super) mod trace;
 
@@ -17,21 +18,25 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use chacha20::ChaCha20Rng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use self::clock::{Clock, ClockView, Sleeps};
 use self::outcome::Ended;
 use self::trace::Trace;
 use super::bindings::{Answer, Fault, Guest};
 use super::grant::Grant;
 use super::log::{Stdio, Stream};
-use super::{Bound, Called, Event, Manifest, Shelf, ShelfFuture, Wire, engine, http, shelf};
+use super::{Bound, Called, Event, Halt, Manifest, Shelf, ShelfFuture, Wire, engine, http, shelf};
 use crate::words::attempt::Outcome;
 use crate::words::limits;
 use crate::words::shelf::{ShelfRead, ShelfTxn};
+use crate::words::time::Millis;
 
 pub(super) async fn run(
     handler: &Bound,
@@ -48,7 +53,7 @@ pub(super) async fn run(
         Ok(permit) => permit,
         Err(outcome) => return Called::of(outcome.into(), &trace, Duration::ZERO),
     };
-    let started = Instant::now();
+    let (started, setup) = (Instant::now(), grant.setup_digest);
     let finished = {
         let attempt = pin!(attempt(handler, event, shelf, wire, trace.clone()));
         tokio::select! {
@@ -59,7 +64,7 @@ pub(super) async fn run(
             () = stop => outcome::interrupted().into(),
         }
     };
-    Called::of(finished, &trace, started.elapsed())
+    Called { tape: Some(trace.tape(setup)), ..Called::of(finished, &trace, started.elapsed()) }
 }
 
 /// A panic is the host's: a guest's is a trap. What panicked is not polled again.
@@ -102,7 +107,14 @@ async fn attempt(handler: &Bound, event: Event, shelf: Arc<dyn Shelf>, wire: Wir
     let budget = handler.grant.limits.timeout;
     let _live = engine.ticker.enter();
     let deadline = Instant::now() + budget;
-    let state = State::new(Arc::clone(&handler.grant), shelf, wire, deadline, trace.clone());
+    let state = match State::new(Arc::clone(&handler.grant), shelf, wire, deadline, trace.clone()).await {
+        Ok(state) => state,
+        Err(halt) => {
+            let outcome = outcome::halted(halt.clone());
+            trace.stop_at_call(halt);
+            return outcome.into();
+        }
+    };
     let mut store = new_store(&engine.wasm, state);
     let guest = &handler.plugin.inner.guest;
     let ended = match timeout_at(deadline, guest.handle(&mut store, event, budget)).await {
@@ -111,14 +123,14 @@ async fn attempt(handler: &Bound, event: Event, shelf: Arc<dyn Shelf>, wire: Wir
         Err(_) => Ended::TimedOut,
     };
     // Whatever happened, the guest does not run again.
-    let mut state = store.into_data();
+    let state = store.into_data();
     let outcome = match trace.halt() {
         Some(halt) => outcome::halted(halt),
         None => outcome::of(ended, &handler.grant, &trace, state.budget.hit),
     };
     let is_settled = matches!(outcome, Outcome::Done { .. } | Outcome::Skipped { .. });
     if is_settled {
-        state.http.tell_orphans().await;
+        state.http.tell_orphans();
     }
     Finished { outcome, shelf: if is_settled { state.shelf.into_txn() } else { ShelfTxn::default() } }
 }
@@ -134,8 +146,9 @@ pub(super) fn describe(engine: &engine::Inner, guest: &Guest) -> Result<Manifest
     let described = runtime.block_on(async {
         let _live = engine.ticker.enter();
         let deadline = Instant::now() + grant.limits.timeout;
-        let state =
-            State::new(Arc::clone(&grant), Arc::new(NoShelf), Wire::Dry(Vec::new()), deadline, trace.clone());
+        let wire = Wire::dry(Vec::new());
+        let state = State::new(Arc::clone(&grant), Arc::new(NoShelf), wire, deadline, trace.clone()).await;
+        let Ok(state) = state else { unreachable!("nothing is read that could fail") };
         let mut store = new_store(&engine.wasm, state);
         let described = timeout_at(deadline, guest.describe(&mut store)).await;
         (described, store.into_data().budget.hit)
@@ -156,7 +169,7 @@ impl Called {
         let (calls, logs) = trace.finish();
         let Finished { outcome, shelf } = finished;
         let (memory_bytes, halt) = (trace.memory_bytes(), trace.halt());
-        Called { outcome, calls, logs, took, memory_bytes, shelf, halt }
+        Called { outcome, calls, logs, took, memory_bytes, shelf, tape: None, halt }
     }
 }
 
@@ -175,6 +188,7 @@ pub(super) struct State {
     table: ResourceTable,
     budget: Budget,
     deadline: Instant,
+    clock: Clock,
     pub(super) grant: Arc<Grant>,
     pub(super) shelf: shelf::Draft,
     pub(super) http: http::Session,
@@ -182,19 +196,37 @@ pub(super) struct State {
 }
 
 impl State {
-    fn new(grant: Arc<Grant>, shelf: Arc<dyn Shelf>, wire: Wire, deadline: Instant, trace: Trace) -> State {
+    async fn new(
+        grant: Arc<Grant>,
+        shelf: Arc<dyn Shelf>,
+        wire: Wire,
+        deadline: Instant,
+        trace: Trace,
+    ) -> Result<State, Halt> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::GUEST_HANDLES_MAX);
-        State {
+        let sleeps = match &wire {
+            Wire::Live(_) => Sleeps::Real,
+            Wire::Simulated(..) => Sleeps::Skipped { up_to: grant.limits.timeout },
+        };
+        let clock = Clock::new(Millis(0), sleeps);
+        let http = http::Session::open(Arc::clone(&grant), wire, deadline, clock.clone(), trace.clone()).await?;
+        Ok(State {
             wasi: None,
             table,
             budget: Budget::new(&grant, trace.clone()),
             deadline,
             shelf: shelf::Draft::new(shelf, trace.clone()),
-            http: http::Session::new(Arc::clone(&grant), wire, deadline, trace.clone()),
+            http,
+            clock,
             grant,
             trace,
-        }
+        })
+    }
+
+    /// What `wasi:clocks` works on.
+    pub(super) fn clocks(&mut self) -> ClockView<'_> {
+        ClockView { clock: &self.clock, table: &mut self.table }
     }
 
     /// The guest asks one of our capabilities: it lives on with what memory it has. Not so where it prints, which
@@ -228,9 +260,15 @@ impl WasiView for State {
     }
 }
 
-/// No preopen, no argument, no variable, stdin closed, sockets that refuse: the builder's defaults.
+/// No preopen, no argument, no variable, stdin closed, sockets that refuse: the builder's defaults. Its clocks are not
+/// linked: see `clock`. Its random numbers follow from the delivery's seed.
 fn wasi(trace: &Trace) -> WasiCtx {
+    let seed = trace.draw_seed();
+    let numbers = |purpose| ChaCha20Rng::from_seed(seed.branch(purpose));
     WasiCtx::builder()
+        .secure_random(numbers("random"))
+        .insecure_random(numbers("insecure"))
+        .insecure_random_seed(numbers("insecure-seed").random())
         .stdout(Stdio { trace: trace.clone(), stream: Stream::Stdout })
         .stderr(Stdio { trace: trace.clone(), stream: Stream::Stderr })
         .allow_tcp(false)

@@ -110,6 +110,7 @@ pub(super) fn halted(halt: Halt) -> Outcome {
         Halt::Store(why) => {
             (ErrorKind::Host, Blame::Host, format!("a call could not be written down: {why}"))
         }
+        Halt::World(why) => (ErrorKind::Interrupted, Blame::Host, why),
     };
     Failure { kind, blame, reason, permanent: false }.into_outcome(None)
 }

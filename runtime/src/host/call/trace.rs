@@ -7,7 +7,10 @@ use crate::host::Halt;
 use crate::host::http::Mask;
 use crate::host::log::{Lines, Stream};
 use crate::words::attempt::{CallRecord, LogLevel, LogLine};
+use crate::words::digest::Digest;
 use crate::words::event::Name;
+use crate::words::limits;
+use crate::words::tape::{Read, Seed, Tape};
 
 #[derive(Clone)]
 pub(in crate::host) struct Trace(Arc<Mutex<Inner>>);
@@ -20,6 +23,19 @@ struct Inner {
     failures: Vec<(Asked, Cause)>,
     memory_bytes: u64,
     halt: Option<Halt>,
+    tape: Reel,
+}
+
+/// A tape as it is being filled.
+#[derive(Default)]
+struct Reel {
+    past: u32,
+    seed: Option<Seed>,
+    /// The guest has had numbers that follow from it.
+    is_seed_used: bool,
+    reads: Vec<Read>,
+    bytes: usize,
+    is_cut: bool,
 }
 
 /// What a guest asked of the host. A later success of the same takes its failure back.
@@ -62,6 +78,7 @@ impl Trace {
             failures: Vec::new(),
             memory_bytes: 0,
             halt: None,
+            tape: Reel::default(),
         })))
     }
 
@@ -130,6 +147,43 @@ impl Trace {
 
     pub(in crate::host) fn halt(&self) -> Option<Halt> {
         self.lock().halt.clone()
+    }
+
+    /// What was there before the guest ran.
+    pub(in crate::host) fn had_before(&self, entries: u32, seed: Option<Seed>) {
+        let mut inner = self.lock();
+        (inner.tape.past, inner.tape.seed) = (entries, seed);
+    }
+
+    /// What the guest's random numbers follow from, from now on.
+    pub(in crate::host) fn draw_seed(&self) -> Seed {
+        let tape = &mut self.lock().tape;
+        tape.is_seed_used = true;
+        *tape.seed.get_or_insert_with(|| Seed(rand::random()))
+    }
+
+    /// The same, where the guest has had any.
+    pub(in crate::host) fn seed(&self) -> Option<Seed> {
+        let tape = &self.lock().tape;
+        tape.seed.filter(|_| tape.is_seed_used)
+    }
+
+    /// What the shelf answered.
+    pub(in crate::host) fn read(&self, read: impl FnOnce() -> Read) {
+        let tape = &mut self.lock().tape;
+        if tape.is_cut {
+            return;
+        }
+        let read = read();
+        tape.bytes += read.bytes();
+        tape.is_cut = tape.bytes > limits::TAPE_BYTES_MAX;
+        if tape.is_cut { tape.reads = Vec::new() } else { tape.reads.push(read) }
+    }
+
+    pub(in crate::host) fn tape(&self, setup: Digest) -> Tape {
+        let tape = std::mem::take(&mut self.lock().tape);
+        let seed = tape.seed.filter(|_| tape.is_seed_used);
+        Tape { setup, seed, past: tape.past, reads: tape.reads, is_cut: tape.is_cut }
     }
 
     pub(in crate::host) fn finish(&self) -> (Vec<CallRecord>, Vec<LogLine>) {

@@ -82,6 +82,8 @@ fn config() -> Config {
         .async_stack_size(limits::GUEST_ASYNC_STACK_BYTES)
         // A stack of the pool goes from one handler to another.
         .async_stack_zeroing(true)
+        // The bits of a NaN are the processor's, and a guest can look at them.
+        .cranelift_nan_canonicalization(true)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
         // An environment variable must not change what a trap says.

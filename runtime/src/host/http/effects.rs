@@ -4,58 +4,76 @@
 //! guest has it. What cannot be written down stops the guest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::past::{Decision, Orphan, Past, Sending, is_safe};
+use super::past::{Decision, Orphan, Past, Recorded, Sending, is_safe};
 use super::prepare::{Prepared, prepare};
 use super::{Credential, Error, Failure, Request, Response, Target};
+use crate::host::call::trace::Trace;
 use crate::host::grant::Grant;
-use crate::host::{EffectPolicy, Effects, Halt};
+use crate::host::{Departed, EffectPolicy, Effects, Halt};
 use crate::words::attempt::CallRecord;
 use crate::words::digest::Digest;
 use crate::words::effect::{self, Asked, Entry, Intent, NotSent, Said, Waiting};
+use crate::words::time::Millis;
 
 /// RFC draft-ietf-httpapi-idempotency-key-header; Stripe, Adyen and others read it under this name.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Of a key: 128 bits, as hex digits.
 const KEY_BYTES: usize = 16;
 
-/// The calls of a live attempt, and those before it.
+/// The calls of an attempt, and those before it.
 pub(super) struct Ledger {
     effects: Arc<dyn Effects>,
     policy: EffectPolicy,
-    /// Read when the first call is made: an attempt without calls asks for nothing.
-    past: Option<Past>,
+    past: Past,
+    trace: Trace,
 }
 
 /// A call that is to be made now.
 pub(super) struct Departure {
     pub(super) prepared: Prepared,
     pub(super) after_unknown: bool,
-    effect: u32,
-    /// Of a call that changes nothing: its answer says what was asked.
-    asked: Option<Asked>,
+    pub(super) effect: u32,
+    asked: Asked,
+    /// It changes nothing: its answer says what was asked.
+    is_safe: bool,
 }
 
 /// What comes of a decision.
 pub(super) enum Next {
-    Recorded(Said, Bytes),
+    Recorded(Recorded),
     Send(Box<Departure>),
     Halt(Halt),
 }
 
 impl Ledger {
-    pub(super) fn new(effects: Arc<dyn Effects>, policy: EffectPolicy) -> Ledger {
-        Ledger { effects, policy, past: None }
+    /// Reads what earlier attempts did.
+    pub(super) async fn open(
+        effects: Arc<dyn Effects>,
+        policy: EffectPolicy,
+        trace: Trace,
+    ) -> Result<Ledger, Halt> {
+        let entries = effects.past().await.map_err(Halt::Store)?;
+        let entries = entries.iter().map(Entry::unframed).collect::<Result<Vec<_>, _>>().map_err(Halt::Store)?;
+        let before = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let past = Past::of(entries);
+        trace.had_before(before, past.seed().or(effects.seed()));
+        Ok(Ledger { effects, policy, past, trace })
+    }
+
+    /// What the guest's wall clock begins at for now.
+    pub(super) fn wall_clock(&self) -> Millis {
+        self.past.wall_clock().unwrap_or(self.effects.started_at())
     }
 
     /// A call that was refused before anybody asked: it has its number, and no effect.
-    pub(super) async fn skip(&mut self) -> Result<(), Halt> {
-        self.past().await?.skip();
-        Ok(())
+    pub(super) fn skip(&mut self) {
+        self.past.skip();
     }
 
     /// What to do about a call; where it is to be sent, that is durable when this returns.
@@ -67,13 +85,9 @@ impl Ledger {
         record: &CallRecord,
     ) -> Result<Next, Error> {
         let asked = asked(request, record);
-        let policy = self.policy;
-        let decision = match self.past().await {
-            Ok(past) => past.decide(&asked, policy),
-            Err(halt) => return Ok(Next::Halt(halt)),
-        };
-        match decision {
-            Decision::Recorded(said, body) => Ok(Next::Recorded(said, body)),
+        self.trace.edit_call(record.number, |record| record.digest = Some(asked.digest));
+        match self.past.decide(&asked, self.policy) {
+            Decision::Recorded(recorded) => Ok(Next::Recorded(recorded)),
             Decision::Park(waiting) => Ok(Next::Halt(self.park(waiting).await)),
             Decision::Send(sending) => match self.depart(grant, request, prepared, asked, sending).await? {
                 Ok(departure) => Ok(Next::Send(Box::new(departure))),
@@ -93,7 +107,7 @@ impl Ledger {
         let Sending { effect, generation, request: recorded, after_unknown } = sending;
         if is_safe(&asked.method) {
             let begun = self.effects.begin().await.map_err(Halt::Store);
-            return Ok(begun.map(|()| Departure { prepared, after_unknown, effect, asked: Some(asked) }));
+            return Ok(begun.map(|()| Departure { prepared, after_unknown, effect, asked, is_safe: true }));
         }
         let bytes = recorded.clone().unwrap_or_else(|| request.recorded());
         let mut prepared = match &recorded {
@@ -105,9 +119,12 @@ impl Ledger {
         };
         let key = idempotency_key(self.effects.root(), effect, generation);
         add_key(prepared.request.headers_mut(), &key);
-        let intent = Intent { attempt: self.effects.attempt(), effect, asked, generation };
+        // Drawn behind the last intent: from here on it is durable.
+        let seed = if self.past.seed().is_none() { self.trace.seed() } else { None };
+        let (attempt, started_at) = (self.effects.attempt(), self.effects.started_at());
+        let intent = Intent { attempt, effect, asked: asked.clone(), generation, started_at, seed };
         let noted = self.note(Entry::Intent(intent), bytes).await;
-        Ok(noted.map(|()| Departure { prepared, after_unknown, effect, asked: None }))
+        Ok(noted.map(|()| Departure { prepared, after_unknown, effect, asked, is_safe: false }))
     }
 
     async fn park(&mut self, waiting: Waiting) -> Halt {
@@ -127,7 +144,7 @@ impl Ledger {
                 (*effect, "happened in an earlier attempt, and this one makes another call to the same place")
             }
         };
-        let (method, place) = self.past.as_ref().map(|past| past.name_of(effect)).unwrap_or_default();
+        let (method, place) = self.past.name_of(effect);
         format!(
             "call {effect}, {method} {place}, {why}; type `longshore deliveries resolve {} --happened`, `--did-not` or `--send`",
             self.effects.delivery()
@@ -137,50 +154,52 @@ impl Ledger {
     /// What a call was told, durable before the guest hears it.
     pub(super) async fn answered(
         &mut self,
-        effect: u32,
-        asked: Option<Asked>,
+        (effect, asked): (u32, Option<Asked>),
         (told, status): (&Result<Response, Error>, Option<u16>),
+        took: Duration,
     ) -> Result<(), Halt> {
         let (said, body) = said(told, status);
-        let attempt = self.effects.attempt();
-        self.note(Entry::Response(effect::Response { attempt, effect, asked, said }), body).await
+        let (attempt, took_us) = (self.effects.attempt(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.note(Entry::Response(effect::Response { attempt, effect, asked, said, took_us }), body).await
     }
 
     /// The status said yes, the content said no.
     pub(super) async fn disown(&mut self, call: u32) -> Result<bool, Halt> {
-        match self.past.as_ref().and_then(|past| past.disownable(call)) {
+        match self.past.disownable(call) {
             Some(effect) => self.note(Entry::Disowned { effect }, Bytes::new()).await.map(|()| true),
             None => Ok(false),
         }
     }
 
-    /// What earlier attempts did and this one did not ask for; nothing where that cannot be read.
-    pub(super) async fn orphans(&mut self) -> Vec<Orphan> {
-        self.past().await.map(|past| past.orphans().collect()).unwrap_or_default()
+    /// What earlier attempts did and this one did not ask for.
+    pub(super) fn orphans(&self) -> impl Iterator<Item = Orphan> {
+        self.past.orphans()
     }
 
     async fn note(&mut self, entry: Entry, bytes: Bytes) -> Result<(), Halt> {
         let is_intent = matches!(entry, Entry::Intent(_));
         self.effects.note(entry.framed(&bytes), is_intent).await.map_err(Halt::Store)?;
-        if let Some(past) = &mut self.past {
-            past.note(entry, bytes);
-        }
+        self.past.note(entry, bytes);
         Ok(())
-    }
-
-    async fn past(&mut self) -> Result<&mut Past, Halt> {
-        if self.past.is_none() {
-            let entries = self.effects.past().await.map_err(Halt::Store)?;
-            let entries = entries.iter().map(Entry::unframed).collect::<Result<Vec<_>, _>>();
-            self.past = Some(Past::of(entries.map_err(Halt::Store)?));
-        }
-        Ok(self.past.as_mut().expect("it was read two lines above"))
     }
 }
 
 impl Departure {
+    /// Its number, and where only its answer will say it, what was asked.
     pub(super) fn effect(&self) -> (u32, Option<Asked>) {
-        (self.effect, self.asked.clone())
+        (self.effect, self.is_safe.then(|| self.asked.clone()))
+    }
+
+    /// As a world that is not the real one sees it.
+    pub(super) fn departed(&self, number: u32, body: Option<&[u8]>) -> Departed {
+        let key = self.prepared.request.headers().get(IDEMPOTENCY_KEY);
+        Departed {
+            number,
+            effect: self.effect,
+            asked: self.asked.clone(),
+            idempotency_key: key.and_then(|key| key.to_str().ok()).map(str::to_owned),
+            body: Bytes::copy_from_slice(body.unwrap_or_default()),
+        }
     }
 }
 
@@ -226,11 +245,13 @@ fn said(told: &Result<Response, Error>, status: Option<u16>) -> (Said, Bytes) {
             return (said, Bytes::copy_from_slice(&response.body));
         }
         Err(Error::ResponseTooLarge(status)) => Said::TooLarge { status: *status },
-        Err(Error::Timeout | Error::Protocol(_)) if status.is_some() => {
-            Said::Broken { status: status.unwrap_or_default() }
+        Err(error @ (Error::Timeout | Error::Protocol(_))) => {
+            let why = if let Error::Protocol(why) = error { why.clone() } else { String::new() };
+            match status {
+                Some(status) => Said::Broken { status, why },
+                None => Said::Unknown { why },
+            }
         }
-        Err(Error::Timeout) => Said::Unknown { why: String::new() },
-        Err(Error::Protocol(why)) => Said::Unknown { why: why.clone() },
         Err(Error::Dns(why)) => Said::not_sent(NotSent::Dns, why),
         Err(Error::Connect(why)) => Said::not_sent(NotSent::Connect, why),
         Err(Error::Tls(why)) => Said::not_sent(NotSent::Tls, why),
@@ -248,7 +269,7 @@ pub(super) fn told(call: u32, said: Said, body: &Bytes) -> Result<Response, Erro
         }
         Said::TooLarge { status } => Err(Error::ResponseTooLarge(status)),
         // It happened; what it said is lost for good, and another error would only have the handler ask for ever.
-        Said::Broken { status } => {
+        Said::Broken { status, .. } => {
             Ok(Response { call, recorded: true, status, headers: Vec::new(), body: Vec::new() })
         }
         Said::Unknown { why } if why.is_empty() => Err(Error::Timeout),

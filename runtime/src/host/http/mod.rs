@@ -17,20 +17,23 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
 use self::client::{Answer, Failure};
 pub(in crate::host) use self::client::{Client, Network};
-use self::effects::{Ledger, Next};
+use self::effects::{Departure, Ledger, Next};
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};
 use self::prepare::Prepared;
+use super::call::clock::Clock;
 use super::call::trace::{Cause, Trace, Waiting};
 use super::grant::Grant;
 use super::log::printable as short;
-use super::{DryAnswer, Halt, Wire};
+use super::{Arrived, Halt, Wire, World};
 use crate::words::attempt::{CallRecord, LogLevel};
+use crate::words::effect::Said;
 use crate::words::limits;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,20 +115,14 @@ pub(in crate::host) enum Stopped {
 /// The calls of one attempt.
 pub(in crate::host) struct Session {
     grant: Arc<Grant>,
-    way: Way,
+    ledger: Ledger,
+    /// None: the network.
+    world: Option<Arc<dyn World>>,
     deadline: Instant,
+    clock: Clock,
     trace: Trace,
     calls: u32,
     bytes: u64,
-}
-
-enum Way {
-    Live(Ledger),
-    Dry {
-        answers: Vec<DryAnswer>,
-        /// How many it has given.
-        turn: usize,
-    },
 }
 
 /// How a call went, for the history.
@@ -134,16 +131,25 @@ struct Went {
     status: Option<u16>,
     response_bytes: u64,
     recorded: bool,
-    after_unknown: bool,
+    effect: Option<u32>,
 }
 
 impl Session {
-    pub(in crate::host) fn new(grant: Arc<Grant>, wire: Wire, deadline: Instant, trace: Trace) -> Session {
-        let way = match wire {
-            Wire::Live(effects) => Way::Live(Ledger::new(effects, grant.effects)),
-            Wire::Dry(answers) => Way::Dry { answers, turn: 0 },
+    /// Reads what earlier attempts did.
+    pub(in crate::host) async fn open(
+        grant: Arc<Grant>,
+        wire: Wire,
+        deadline: Instant,
+        clock: Clock,
+        trace: Trace,
+    ) -> Result<Session, Halt> {
+        let (effects, world) = match wire {
+            Wire::Live(effects) => (effects, None),
+            Wire::Simulated(effects, world) => (effects, Some(world)),
         };
-        Session { grant, way, deadline, trace, calls: 0, bytes: 0 }
+        let ledger = Ledger::open(effects, grant.effects, trace.clone()).await?;
+        clock.show(ledger.wall_clock());
+        Ok(Session { grant, ledger, world, deadline, clock, trace, calls: 0, bytes: 0 })
     }
 
     pub(in crate::host) async fn send(&mut self, request: Request) -> Result<Response, Stopped> {
@@ -166,7 +172,11 @@ impl Session {
         // On the heap: the fiber below has a stack of its own, and not a large one.
         let told = match prepared.and_then(|prepared| self.spend(prepared)) {
             Ok(prepared) => Box::pin(self.call(&request, prepared, &record, &mut went)).await,
-            Err(error) => self.refused(error).await,
+            // Nothing of it leaves; it has its number all the same.
+            Err(error) => {
+                self.ledger.skip();
+                Ok(Err(error))
+            }
         };
         self.trace.waiting(Waiting::Guest);
         match told {
@@ -184,11 +194,7 @@ impl Session {
 
     /// The status said yes, the content said no: what happened did not.
     pub(in crate::host) async fn disown(&mut self, call: u32) -> Result<(), Stopped> {
-        let disowned = match &mut self.way {
-            Way::Live(ledger) => ledger.disown(call).await,
-            Way::Dry { .. } => Ok(true),
-        };
-        match disowned {
+        match self.ledger.disown(call).await {
             Ok(is_disowned) => {
                 self.trace.edit_call(call, |record| record.disowned |= is_disowned);
                 Ok(())
@@ -201,9 +207,8 @@ impl Session {
     }
 
     /// Successes of earlier attempts that this one, which has ended well, did not ask for.
-    pub(in crate::host) async fn tell_orphans(&mut self) {
-        let Way::Live(ledger) = &mut self.way else { return };
-        for orphan in ledger.orphans().await {
+    pub(in crate::host) fn tell_orphans(&self) {
+        for orphan in self.ledger.orphans() {
             let said = format!(
                 "orphan: {} {} happened in attempt {} and was not asked for again",
                 orphan.method, orphan.place, orphan.attempt
@@ -228,17 +233,13 @@ impl Session {
 
     /// What the plugin asks for, within what is left of the attempt less a moment to act on the answer.
     fn time_for(&self, asked: Option<Duration>) -> Duration {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        // What is run again has the time that it had.
+        let left = match &self.world {
+            Some(_) => self.grant.limits.timeout.saturating_sub(self.clock.elapsed()),
+            None => self.deadline.saturating_duration_since(Instant::now()),
+        };
         let left = left.saturating_sub(limits::HTTP_TIMEOUT_MARGIN.min(left / 5));
         asked.unwrap_or(limits::HTTP_TIMEOUT_DEFAULT).min(left)
-    }
-
-    /// Nothing of it leaves; it has its number all the same.
-    async fn refused(&mut self, error: Error) -> Result<Result<Response, Error>, Halt> {
-        if let Way::Live(ledger) = &mut self.way {
-            ledger.skip().await?;
-        }
-        Ok(Err(error))
     }
 
     async fn call(
@@ -248,40 +249,60 @@ impl Session {
         record: &CallRecord,
         went: &mut Went,
     ) -> Result<Result<Response, Error>, Halt> {
-        let cap = self.cap();
-        let ledger = match &mut self.way {
-            Way::Live(ledger) => ledger,
-            Way::Dry { answers, turn } => {
-                let answer = dry_answer(answers, *turn, cap);
-                *turn += 1;
-                return Ok(self.received(record.number, Ok(answer), went));
-            }
-        };
         self.trace.waiting(Waiting::Ledger);
-        match ledger.decide(&self.grant, request, prepared, record).await {
-            Ok(Next::Recorded(said, body)) => {
-                let told = effects::told(record.number, said, &body);
-                went.recorded = true;
+        match self.ledger.decide(&self.grant, request, prepared, record).await {
+            Ok(Next::Recorded(recorded)) => {
+                let told = effects::told(record.number, recorded.said, &recorded.body);
+                (went.recorded, went.effect) = (true, Some(recorded.effect));
                 went.status = told.as_ref().map_or(None, |response| Some(response.status));
-                went.response_bytes = body.len() as u64;
+                went.response_bytes = recorded.body.len() as u64;
                 self.bytes = self.bytes.saturating_add(went.response_bytes);
+                self.passed(recorded.took);
                 Ok(told)
             }
             Ok(Next::Halt(halt)) => Err(halt),
             Err(error) => Ok(Err(error)),
             Ok(Next::Send(departure)) => {
-                let (effect, asked) = departure.effect();
-                went.after_unknown = departure.after_unknown;
+                went.effect = Some(departure.effect);
                 // Told now: nobody may live to tell it later.
-                self.trace.edit_call(record.number, |record| record.after_unknown = went.after_unknown);
-                let answered = self.exchange(departure.prepared, self.time_for(request.timeout), cap).await;
-                let told = self.received(record.number, answered, went);
+                self.trace.edit_call(record.number, |record| {
+                    (record.after_unknown, record.effect) = (departure.after_unknown, went.effect);
+                });
+                let effect = departure.effect();
+                let (told, took) = self.leave(request, *departure, record.number, went).await?;
                 self.trace.waiting(Waiting::Ledger);
-                let Way::Live(ledger) = &mut self.way else { unreachable!("it was live a few lines above") };
-                ledger.answered(effect, asked, (&told, went.status)).await?;
+                self.ledger.answered(effect, (&told, went.status), took).await?;
+                self.passed(took);
                 Ok(told)
             }
         }
+    }
+
+    /// The guest's clock, behind a call.
+    fn passed(&self, took: Duration) {
+        self.clock.pass(took);
+        self.clock.show(self.ledger.wall_clock());
+    }
+
+    /// Out into the network, or into the world in its place.
+    async fn leave(
+        &mut self,
+        request: &Request,
+        departure: Departure,
+        number: u32,
+        went: &mut Went,
+    ) -> Result<(Result<Response, Error>, Duration), Halt> {
+        let cap = self.cap();
+        if let Some(world) = &self.world {
+            let call = departure.departed(number, request.body.as_deref());
+            let Arrived { said, body, took } = world.answer(&call).map_err(Halt::World)?;
+            return Ok((self.arrived(number, said, body, cap, went), took));
+        }
+        let started = Instant::now();
+        let answered = self.exchange(departure.prepared, self.time_for(request.timeout), cap).await;
+        let told = self.received(number, answered, went);
+        // As it is written down, so that it is the same when it is read.
+        Ok((told, Duration::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))))
     }
 
     fn cap(&self) -> usize {
@@ -316,6 +337,33 @@ impl Session {
         answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer))
     }
 
+    /// The same, of an answer that the network did not give: a record has no secret in it, and is what a guest was told.
+    fn arrived(
+        &mut self,
+        number: u32,
+        said: Said,
+        mut body: Bytes,
+        cap: usize,
+        went: &mut Went,
+    ) -> Result<Response, Error> {
+        let said = match said {
+            Said::Answer { status, .. } if body.len() > cap && (200..300).contains(&status) => {
+                Said::TooLarge { status }
+            }
+            said => said,
+        };
+        body.truncate(cap);
+        (went.status, went.response_bytes) = (said.status(), body.len() as u64);
+        self.bytes = self.bytes.saturating_add(went.response_bytes);
+        match said {
+            Said::Broken { why, .. } if why.is_empty() => Err(Error::Timeout),
+            Said::Broken { why, .. } => Err(Error::Protocol(why)),
+            said => {
+                effects::told(number, said, &body).map(|response| Response { recorded: false, ..response })
+            }
+        }
+    }
+
     /// The record's other half.
     fn finish(
         &mut self,
@@ -330,7 +378,7 @@ impl Session {
             record.error = told.as_ref().err().map(Error::to_string);
             record.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             record.response_bytes = went.response_bytes;
-            record.recorded = went.recorded;
+            (record.recorded, record.effect) = (went.recorded, went.effect);
         });
         told
     }
@@ -418,19 +466,9 @@ fn new_record(number: u32, request: &Request) -> CallRecord {
         recorded: false,
         disowned: false,
         after_unknown: false,
+        effect: None,
+        digest: None,
     }
-}
-
-fn dry_answer(answers: &[DryAnswer], turn: usize, cap: usize) -> Answer {
-    let (status, body) = match answers.get(turn).or(answers.last()) {
-        Some(answer) => (answer.status, answer.body.as_ref()),
-        None => (200, &b"{}"[..]),
-    };
-    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-    let kind = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-    Answer { status, headers, body: body[..body.len().min(cap)].to_vec(), is_cut: body.len() > cap }
 }
 
 fn is_compressed(headers: &HeaderMap) -> bool {

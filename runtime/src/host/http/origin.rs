@@ -36,7 +36,7 @@ pub(in crate::host) enum Pattern {
 impl Origin {
     /// # Errors
     /// Why the URL cannot be called at all, granted or not. The text quotes nothing of the URL: it may be secret.
-    pub(super) fn of(url: &Url) -> Result<Origin, &'static str> {
+    pub(in crate::host) fn of(url: &Url) -> Result<Origin, &'static str> {
         let scheme = Scheme::of(url).ok_or("the scheme is neither https nor http")?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("a URL with a user or password is not sent; use a credential");

@@ -5,11 +5,14 @@
 //! again. What cannot be known, or not be recognised, is named, and goes by the operator's policy.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::{EffectPolicy, OnChanged, OnUnknown};
 use crate::words::effect::{Asked, Entry, Intent, NotSent, Resolution, Response, Ruled, Said, Waiting};
+use crate::words::tape::Seed;
+use crate::words::time::Millis;
 
 /// The calls of one delivery.
 #[derive(Default)]
@@ -22,6 +25,8 @@ pub(super) struct Past {
     allowed: Vec<Asked>,
     /// The calls of this attempt, as effects.
     calls: Vec<Option<u32>>,
+    /// What the delivery's random numbers follow from.
+    seed: Option<Seed>,
 }
 
 struct Effect {
@@ -32,6 +37,10 @@ struct Effect {
     /// Its last answer came then, and in this attempt; its last intent.
     answered: (u64, u32),
     left: (u64, u32),
+    /// When the attempt of its last intent began.
+    began_at: Millis,
+    /// How long its last answer took.
+    took: Duration,
     /// The attempt that made it first.
     attempt: u32,
     generation: u32,
@@ -61,9 +70,17 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Answered with this, and nothing leaves.
-    Recorded(Said, Bytes),
+    Recorded(Recorded),
     Send(Sending),
     Park(Waiting),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recorded {
+    pub(super) effect: u32,
+    pub(super) said: Said,
+    pub(super) body: Bytes,
+    pub(super) took: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +128,8 @@ impl Past {
     }
 
     fn intended(&mut self, intent: Intent, request: Bytes) {
-        let Intent { attempt, effect, asked, generation } = intent;
+        let Intent { attempt, effect, asked, generation, started_at, seed } = intent;
+        self.seed = self.seed.or(seed);
         self.allowed.retain(|allowed| *allowed != asked);
         let (left, is_known) = ((self.clock, attempt), self.effects.contains_key(&effect));
         let effect = self.entry(effect, asked, attempt);
@@ -124,19 +142,19 @@ impl Past {
             effect.request = request;
         }
         effect.generation = generation;
-        effect.left = left;
+        (effect.left, effect.began_at) = (left, started_at);
         effect.state = State::Unknown;
     }
 
     fn responded(&mut self, response: Response, body: Bytes) {
-        let Response { attempt, effect, asked, said } = response;
+        let Response { attempt, effect, asked, said, took_us } = response;
         let answered = (self.clock, attempt);
         let effect = match asked {
             Some(asked) => Some(self.entry(effect, asked, attempt)),
             None => self.effects.get_mut(&effect),
         };
         if let Some(effect) = effect {
-            effect.answered = answered;
+            (effect.answered, effect.took) = (answered, Duration::from_micros(took_us));
             effect.perhaps_sent &= !is_certain_no(&said);
             effect.state = State::Said(said, body);
             effect.perhaps_sent &= !effect.has_happened();
@@ -173,6 +191,8 @@ impl Past {
             state: State::Unknown,
             answered: (0, 0),
             left: (0, 0),
+            began_at: Millis(0),
+            took: Duration::ZERO,
             attempt,
             generation: 0,
             perhaps_sent: false,
@@ -253,12 +273,14 @@ impl Past {
             Decision::Send(Sending { effect: number, generation, request, after_unknown })
         };
         let (same, next) = (effect.generation, effect.generation.saturating_add(1));
+        let recorded = |said: &Said, body: &Bytes| {
+            let (said, body) = (said.clone(), body.clone());
+            Decision::Recorded(Recorded { effect: number, said, body, took: effect.took })
+        };
         match &effect.state {
-            State::Said(said, body) if effect.has_happened() => {
-                Decision::Recorded(said.clone(), body.clone())
-            }
+            State::Said(said, body) if effect.has_happened() => recorded(said, body),
             State::Said(said, body) if (effect.is_safe || is_refusal(said)) && self.was_acted_on(effect) => {
-                Decision::Recorded(said.clone(), body.clone())
+                recorded(said, body)
             }
             _ if effect.is_safe => send(same, false),
             State::ToBeSent => send(same, true),
@@ -298,6 +320,21 @@ impl Past {
             .any(|effect| effect.has_happened() && effect.left.0 > at && effect.left.1 == attempt)
     }
 
+    pub(super) fn seed(&self) -> Option<Seed> {
+        self.seed
+    }
+
+    /// What the guest's wall clock begins at, where that is not the beginning of this attempt: that of the attempt that
+    /// made the next of the calls that happened, in their order, behind the last one that was asked for again.
+    pub(super) fn wall_clock(&self) -> Option<Millis> {
+        let mut happened: Vec<&Effect> = self.effects.values().filter(|effect| effect.has_happened()).collect();
+        happened.sort_by_key(|effect| effect.left);
+        let is_asked = |effect: &&Effect| effect.is_claimed || effect.has_stood_in;
+        let next = happened.iter().rposition(is_asked).map_or(0, |last| last + 1);
+        // Earlier versions did not write down when.
+        happened.get(next).map(|effect| effect.began_at).filter(|began_at| began_at.0 > 0)
+    }
+
     /// The effect that a call of this attempt stands for, where it is one that can be disowned.
     pub(super) fn disownable(&self, call: u32) -> Option<u32> {
         let number = (*self.calls.get(call as usize)?)?;
@@ -328,7 +365,7 @@ impl Effect {
         let is_yes = |status: u16| (200..300).contains(&status) || status == 303;
         match &self.state {
             State::Said(
-                Said::Answer { status, .. } | Said::TooLarge { status } | Said::Broken { status },
+                Said::Answer { status, .. } | Said::TooLarge { status } | Said::Broken { status, .. },
                 _,
             ) => !self.is_safe && is_yes(*status),
             _ => false,
@@ -410,6 +447,10 @@ mod tests {
         Said::Answer { status, headers: Vec::new() }
     }
 
+    fn broken(status: u16) -> Said {
+        Said::Broken { status, why: String::new() }
+    }
+
     fn unknown() -> Said {
         Said::Unknown { why: String::new() }
     }
@@ -432,12 +473,19 @@ mod tests {
                 let (attempt, is_read) = (self.attempt, is_safe(&asked.method));
                 if !is_read {
                     self.note(
-                        Entry::Intent(Intent { attempt, effect, asked: asked.clone(), generation }),
+                        Entry::Intent(Intent {
+                            attempt,
+                            effect,
+                            asked: asked.clone(),
+                            generation,
+                            started_at: Millis(u64::from(attempt) * 1000),
+                            seed: None,
+                        }),
                         "request",
                     );
                 }
                 let asked = is_read.then(|| asked.clone());
-                self.note(Entry::Response(Response { attempt, effect, asked, said }), "body");
+                self.note(Entry::Response(Response { attempt, effect, asked, said, took_us: 0 }), "body");
             }
             decision
         }
@@ -534,12 +582,12 @@ mod tests {
     fn a_success_whose_body_is_lost_happened() {
         let mut story = Story::default();
         story.next_attempt();
-        story.ask(&post("a"), Said::Broken { status: 201 });
+        story.ask(&post("a"), broken(201));
         story.next_attempt();
         is_recorded(&story.ask(&post("a"), status(500)));
         let mut story = Story::default();
         story.next_attempt();
-        story.ask(&post("a"), Said::Broken { status: 500 });
+        story.ask(&post("a"), broken(500));
         story.next_attempt();
         assert!(sent(&story.ask(&post("a"), status(200))).2);
     }
@@ -575,11 +623,41 @@ mod tests {
     }
 
     #[test]
+    fn the_wall_clock_is_that_of_the_attempt_that_made_what_is_asked_for_next() {
+        let mut story = Story::default();
+        story.next_attempt();
+        assert_eq!(story.past.wall_clock(), None);
+        story.ask(&post("a"), status(200));
+        story.ask(&post("b"), status(503));
+        story.next_attempt();
+        assert_eq!(story.past.wall_clock(), Some(Millis(1000)), "it made `a`");
+        story.ask(&post("a"), status(500));
+        assert_eq!(story.past.wall_clock(), None, "`b` was not made yet");
+        story.ask(&post("b"), status(200));
+        story.ask(&post("c"), status(503));
+        story.next_attempt();
+        assert_eq!(story.past.wall_clock(), Some(Millis(1000)));
+        story.ask(&post("a"), status(500));
+        assert_eq!(story.past.wall_clock(), Some(Millis(2000)), "it made `b`");
+        story.ask(&post("b"), status(500));
+        assert_eq!(story.past.wall_clock(), None);
+        // What nobody asks for again does not hold it back.
+        story.next_attempt();
+        story.ask(&post("b"), status(500));
+        assert_eq!(story.past.wall_clock(), None);
+    }
+
+    #[test]
     fn a_late_intent_takes_nothing_back_and_numbers_may_have_gaps() {
         let mut story = Story::default();
         story.next_attempt();
-        let intent = |effect| Entry::Intent(Intent { attempt: 1, effect, asked: post("a"), generation: 0 });
-        let yes = |effect| Entry::Response(Response { attempt: 1, effect, asked: None, said: status(200) });
+        let intent = |effect| {
+            let (started_at, seed) = (Millis(1), None);
+            Entry::Intent(Intent { attempt: 1, effect, asked: post("a"), generation: 0, started_at, seed })
+        };
+        let yes = |effect| {
+            Entry::Response(Response { attempt: 1, effect, asked: None, said: status(200), took_us: 0 })
+        };
         for entry in [intent(7), yes(7), intent(7), yes(9)] {
             story.note(entry, "");
         }

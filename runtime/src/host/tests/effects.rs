@@ -8,6 +8,7 @@ use super::rig::*;
 use crate::host::{Called, EffectFuture, Effects, Event, Halt, OnChanged, OnUnknown, Wire};
 use crate::words::attempt::{ErrorKind, Outcome};
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
+use crate::words::time::Millis;
 
 /// What the ledger would have of one delivery.
 #[derive(Clone, Default)]
@@ -31,6 +32,10 @@ impl Effects for Page {
 
     fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    fn started_at(&self) -> Millis {
+        Millis(1_790_000_000_000 + u64::from(self.attempt) * 60_000)
     }
 
     fn past(&self) -> EffectFuture<'_, Vec<Bytes>> {

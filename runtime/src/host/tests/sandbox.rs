@@ -287,12 +287,12 @@ fn a_dry_call_sends_nothing() {
     on_guests(async {
         let (origin, seen) = server().await;
         let handler = Setup::new("post").calling(&origin, "/").bind();
-        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry(Vec::new())).await;
+        let called = handler.call(event(), Arc::new(Memory::default()), Wire::dry(Vec::new())).await;
         assert_eq!(note(&called), "0 200 [content-type: application/json] {}");
         assert_eq!(called.calls[0].status, Some(200));
         assert!(seen.all().is_empty());
         let denied = Setup::new("post").setting("url", "http://127.0.0.1:1/").bind();
-        let called = denied.call(event(), Arc::new(Memory::default()), Wire::Dry(Vec::new())).await;
+        let called = denied.call(event(), Arc::new(Memory::default()), Wire::dry(Vec::new())).await;
         assert_eq!(failure(&called).0, ErrorKind::Denied);
     });
 }
@@ -304,13 +304,13 @@ fn a_dry_wire_answers_in_turn_and_the_last_again() {
         let answers = vec![answer(500, "{\"busy\":true}"), answer(200, "ok")];
         let setup = Setup::new("call-next").calling("https://a.example", "/");
         let handler = setup.setting("next", "https://a.example/next").bind();
-        let called = handler.call(event(), Arc::new(Memory::default()), Wire::Dry(answers.clone())).await;
+        let called = handler.call(event(), Arc::new(Memory::default()), Wire::dry(answers.clone())).await;
         assert_eq!(note(&called), "1 200 [content-type: text/plain; charset=utf-8] ok");
         let statuses: Vec<_> = called.calls.iter().map(|call| call.status).collect();
         assert_eq!(statuses, [Some(500), Some(200)]);
 
         let many = Setup::new("many-calls").calling("https://a.example", "/").bind();
-        let called = many.call(event(), Arc::new(Memory::default()), Wire::Dry(answers)).await;
+        let called = many.call(event(), Arc::new(Memory::default()), Wire::dry(answers)).await;
         let statuses: Vec<_> = called.calls.iter().map(|call| call.status).collect();
         assert_eq!(statuses, [Some(500), Some(200), Some(200)]);
     });

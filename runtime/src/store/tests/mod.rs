@@ -137,6 +137,8 @@ pub(super) fn attempt(number: u32, outcome: Outcome) -> Attempt {
         recorded: false,
         disowned: false,
         after_unknown: false,
+        effect: None,
+        digest: None,
     };
     Attempt {
         number,
@@ -147,6 +149,7 @@ pub(super) fn attempt(number: u32, outcome: Outcome) -> Attempt {
         logs: vec![],
         plugin: Digest([3; 32]),
         memory_bytes: 65536,
+        tape: None,
     }
 }
 

@@ -50,7 +50,7 @@ async fn measure(args: Args) -> serde_json::Value {
         if args.only != Some(Side::Bare) {
             let started = Cpu::now();
             for _ in 0..args.calls {
-                let called = handler.call(event.clone(), Arc::clone(&shelf), Wire::Dry(Vec::new())).await;
+                let called = handler.call(event.clone(), Arc::clone(&shelf), Wire::dry(Vec::new())).await;
                 let outcome = called.outcome;
                 assert!(matches!(outcome, longshore::words::attempt::Outcome::Done { .. }), "{outcome:?}");
             }

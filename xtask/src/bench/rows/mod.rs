@@ -32,12 +32,6 @@ pub(super) struct Rows {
     /// Live idempotency keys of the rows on memory and start.
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// Also: the index lost, and made again from a journal of 10 GiB. Takes a quarter of an hour and 25 GiB.
-    #[arg(long)]
-    growth: bool,
-    /// How large that journal is.
-    #[arg(long, default_value_t = 10.0, value_name = "GIB")]
-    journal: f64,
     /// Leave the row out that needs node and npm.
     #[arg(long)]
     without_express: bool,
@@ -53,7 +47,6 @@ const APPENDS: u32 = 1000;
 const STARTS: usize = 3;
 const FILL_CONNECTIONS: u32 = 256;
 const FILL_BODY_BYTES: usize = 200;
-const GIB: f64 = (1u64 << 30) as f64;
 
 impl Rows {
     pub(super) fn run(self, interrupts: &Interrupts) -> Result<ExitCode> {
@@ -68,27 +61,34 @@ impl Rows {
         eprintln!("the host's cost of a delivery");
         let host = told(Command::new(site.program("bench-host")).arg(&site.handlers), "the host's bench")?;
         let memory = self.memory(&site)?;
-        let rebuilt = if self.growth { self.rebuilt(&site)? } else { Value::Null };
         let result = json!({
             "seconds": self.seconds, "rounds": rounds, "connections": self.connections, "half_load": half_load,
-            "host": host, "memory": memory, "rebuilt": rebuilt,
+            "host": host, "memory": memory,
         });
         let result = results::save(&site, "rows", result)?;
-        println!("{}", shown(&result));
+        println!("{}", shown(&result, results::read(&site.workspace, "rebuild").as_ref()));
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Every side once, in turns with the others.
+    /// Every side once, and the bare server before and after each that is held against it: what the machine gives
+    /// changes from one minute to the next, and a ratio of two that were an hour apart tells of the machine.
     fn round(&self, site: &Site<'_>, express: Option<&PathBuf>) -> Result<Value> {
-        let bare = self.side(site, servers::bare(site, None)?)?;
-        eprintln!("      a bare axum server {}/s", whole(number(&bare, "per_second")));
+        let mut bare = vec![self.bare(site)?];
         let accept = self.accept(site)?;
         eprintln!("      durable accepts {}/s", whole(number(&accept, "per_second")));
+        bare.push(self.bare(site)?);
         let done = steady::steady(site, self.connections, self.seconds)?;
         eprintln!("      accepted and done {}/s", whole(number(&done, "per_second")));
+        bare.push(self.bare(site)?);
         let express = express.map_or(Ok(Value::Null), |folder| self.side(site, servers::express(folder)?))?;
         eprintln!("      the Express example {}/s", whole(number(&express, "per_second")));
         Ok(json!({"bare": bare, "accept": accept, "done": done, "express": express}))
+    }
+
+    fn bare(&self, site: &Site<'_>) -> Result<Value> {
+        let bare = self.side(site, servers::bare(site, None)?)?;
+        eprintln!("      a bare axum server {}/s", whole(number(&bare, "per_second")));
+        Ok(bare)
     }
 
     fn side(&self, site: &Site<'_>, mut server: Server) -> Result<Value> {
@@ -186,31 +186,6 @@ impl Rows {
             "restarted": starts.last().map(|(_, memory)| memory.value()),
             "start_us": median(starts.iter().map(|(us, _)| *us)),
         }))
-    }
-
-    /// Events of the usual size until the journal has its size; then the index goes.
-    fn rebuilt(&self, site: &Site<'_>) -> Result<Value> {
-        let home = Home::scratch(site, Wanted::Nothing, false)?;
-        let daemon = Daemon::start(site, &home)?;
-        let (mut events, wanted) = (0, self.journal * GIB);
-        let mut journal = 0.0;
-        while journal < wanted {
-            // As many as are missing, by what one has taken so far; the first ones show that.
-            let each = if events == 0 { 1e5 } else { (wanted - journal) / (journal / events as f64) };
-            let load =
-                Load { connections: FILL_CONNECTIONS, events: Some(each.max(1e3) as u64), ..Load::default() };
-            events += load.run(site, &daemon.address)?.answered();
-            journal = daemon.metrics()?.journal_bytes() as f64;
-            eprintln!("      a journal of {}", bytes(journal));
-        }
-        daemon.wait_for_index(site)?;
-        drop(daemon);
-        home.delete_index()?;
-        let daemon = Daemon::start(site, &home)?;
-        eprintln!("      made again in {}", span(daemon.ready_us));
-        Ok(
-            json!({"journal_bytes": journal, "events": events, "start_us": daemon.ready_us, "store": daemon.opened}),
-        )
     }
 }
 

@@ -3,21 +3,27 @@
 use serde_json::Value;
 
 use crate::bench::figures::{bytes, mark, median, ratio, span, whole};
-use crate::bench::machine;
 use crate::bench::results::number;
 use crate::bench::table::Table;
+use crate::bench::{machine, rebuild};
 
 const MIB: f64 = (1u64 << 20) as f64;
 
 /// The table, and below it what shows that nothing piled up.
-pub(in crate::bench) fn shown(result: &Value) -> String {
-    let parts = [table(result).markdown(), lags(result), costs(result).markdown(), machine::sentence(result)];
+/// `rebuilt`: the last row, which has a run of its own.
+pub(in crate::bench) fn shown(result: &Value, rebuilt: Option<&Value>) -> String {
+    let parts = [
+        table(result, rebuilt).markdown(),
+        lags(result),
+        costs(result).markdown(),
+        machine::sentence(result),
+    ];
     parts.join("\n\n")
 }
 
-fn table(result: &Value) -> Table {
+fn table(result: &Value, rebuilt: Option<&Value>) -> Table {
     let mut table = Table::new(&["", "what", ">measured", ">is", ">bar", ">wish", ""]);
-    for line in lines(result) {
+    for line in lines(result, rebuilt) {
         let verdict = line.verdict();
         table.row([
             line.number.into(),
@@ -55,31 +61,75 @@ impl Line {
     }
 }
 
-fn lines(result: &Value) -> Vec<Line> {
+fn lines(result: &Value, rebuilt: Option<&Value>) -> Vec<Line> {
     let mut lines = throughput(result);
     lines.extend(costs_of_one(result));
-    lines.extend(memory_and_start(result));
+    lines.extend(memory_and_start(result, rebuilt.unwrap_or(&Value::Null)));
     lines
 }
 
 fn throughput(result: &Value) -> Vec<Line> {
-    let of = |side: &str| over_rounds(result, &format!("{side}.per_second"));
-    let (bare, accept, done, express) = (of("bare"), of("accept"), of("done"), of("express"));
-    let line = |number, what: &str, (ours, theirs): (f64, f64), (bar, wish)| Line {
+    let line = |number, what: &str, sides: Sides, (bar, wish)| Line {
         number,
         what: what.into(),
-        measured: format!("{} /s ÷ {} /s", whole(ours), whole(theirs)),
-        value: ours / theirs,
+        measured: format!("{} /s ÷ {} /s", whole(sides.ours()), whole(sides.theirs())),
+        value: sides.ratio(),
         bar,
         wish,
         more_is_better: true,
         show: ratio,
     };
+    let (accept, done) = (rates(result, "accept"), rates(result, "done"));
+    let around = |first: usize| {
+        let rates = |n: usize| move |round: &Value| number(&round["bare"][n], "per_second");
+        let both = move |round| f64::midpoint(rates(first)(round), rates(first + 1)(round));
+        rounds(result).map(both).collect::<Vec<_>>()
+    };
     vec![
-        line("1", "durable accepts ÷ a bare axum server that verifies", (accept, bare), (0.5, 0.7)),
-        line("2", "accepted and done by a no-op handler ÷ the same server", (done, bare), (0.12, 0.2)),
-        line("3", "durable accepts ÷ the provider's Express example", (accept, express), (5.0, 10.0)),
+        line(
+            "1",
+            "durable accepts ÷ a bare axum server that verifies",
+            Sides(accept.clone(), around(0)),
+            (0.5, 0.7),
+        ),
+        line(
+            "2",
+            "accepted and done by a no-op handler ÷ the same server",
+            Sides(done, around(1)),
+            (0.12, 0.2),
+        ),
+        line(
+            "3",
+            "durable accepts ÷ the provider's Express example",
+            Sides(accept, rates(result, "express")),
+            (5.0, 10.0),
+        ),
     ]
+}
+
+/// Two rates of each round.
+struct Sides(Vec<f64>, Vec<f64>);
+
+impl Sides {
+    fn ours(&self) -> f64 {
+        median(self.0.iter().copied())
+    }
+
+    fn theirs(&self) -> f64 {
+        median(self.1.iter().copied())
+    }
+
+    fn ratio(&self) -> f64 {
+        median(self.0.iter().zip(&self.1).map(|(ours, theirs)| ours / theirs))
+    }
+}
+
+fn rates(result: &Value, side: &str) -> Vec<f64> {
+    rounds(result).map(|round| number(&round[side], "per_second")).collect()
+}
+
+fn rounds(result: &Value) -> impl Iterator<Item = &Value> {
+    result["rounds"].as_array().into_iter().flatten()
 }
 
 fn costs_of_one(result: &Value) -> Vec<Line> {
@@ -113,12 +163,11 @@ fn costs_of_one(result: &Value) -> Vec<Line> {
     ]
 }
 
-fn memory_and_start(result: &Value) -> Vec<Line> {
+fn memory_and_start(result: &Value, rebuilt: &Value) -> Vec<Line> {
     let memory = |path: &str| number(&result["memory"], path);
-    let rebuilt = |key: &str| number(&result["rebuilt"], key);
     let keys = whole(memory("keys"));
     let restarted = format!("after a restart {}", bytes(memory("restarted.resident_bytes")));
-    let journal = format!("{}, {} events", bytes(rebuilt("journal_bytes")), whole(rebuilt("events")));
+    let journal = if rebuilt.is_null() { "by `bench rebuild`".into() } else { rebuild::size(rebuilt) };
     let line = |number, what: String, measured, value, (bar, wish), show| Line {
         number,
         what,
@@ -143,7 +192,7 @@ fn memory_and_start(result: &Value) -> Vec<Line> {
             (256.0, 150.0),
         ),
         start(format!("start with {keys} live keys, clean"), String::new(), memory("start_us"), (2e6, 0.5e6)),
-        start(lost, journal, rebuilt("start_us"), (300e6, 60e6)),
+        start(lost, journal, number(rebuilt, "start_us"), (300e6, 60e6)),
     ]
 }
 
@@ -187,19 +236,17 @@ fn costs(result: &Value) -> Table {
         ("accepted and done by a no-op handler", "done"),
         ("the provider's Express example", "express"),
     ] {
+        let of = |round: &Value, key: &str| match &round[side] {
+            Value::Array(turns) => median(turns.iter().map(|turn| number(turn, key))),
+            turn => number(turn, key),
+        };
         let us = |key: &str| {
-            let value = over_rounds(result, &format!("{side}.{key}"));
+            let value = median(rounds(result).map(|round| of(round, key)).filter(|value| value.is_finite()));
             if value.is_nan() { "-".to_owned() } else { format!("{value:.1} us") }
         };
         table.row([what.into(), us("server_cpu_us"), us("cpu_us")]);
     }
     table
-}
-
-/// The median of what was measured at all.
-fn over_rounds(result: &Value, path: &str) -> f64 {
-    let rounds = result["rounds"].as_array().into_iter().flatten();
-    median(rounds.map(|round| number(round, path)).filter(|value| value.is_finite()))
 }
 
 #[cfg(test)]
@@ -210,8 +257,9 @@ mod tests {
 
     fn result() -> Value {
         let round = |bare: f64, accept: f64| {
+            let turn = |per_second: f64| json!({"per_second": per_second, "server_cpu_us": 17.04});
             json!({
-                "bare": {"per_second": bare}, "express": {"per_second": 3_000.0},
+                "bare": [turn(bare - 1_000.0), turn(bare + 1_000.0), turn(bare - 3_000.0)], "express": {"per_second": 3_000.0},
                 "accept": {"per_second": accept, "server_cpu_us": 41.26, "cpu_us": 9.0, "index_lag_records": {"start": 5, "middle": 6, "end": 7, "max": 80}},
                 "done": {"per_second": 6_000.0, "start": {"waiting": 1, "index_lag_records": 2},
                     "middle": {"waiting": 3, "index_lag_records": 4}, "end": {"waiting": 5, "index_lag_records": 6},
@@ -223,13 +271,13 @@ mod tests {
             "half_load": {"pairs": [{"accept": {"p99_us": 9_000}, "appending": {"p99_us": 5_000}, "sync": {"append": {"p99_us": 3_000}}, "ratio": 3.0}]},
             "host": {"host_us": 70.0, "bare_us": 50.0, "ratio": 1.4},
             "memory": {"keys": 1_000_000, "idle": {"resident_bytes": 50 << 20}, "full": {"resident_bytes": 300 << 20}, "start_us": 400_000},
-            "rebuilt": null,
         })
     }
 
     #[test]
     fn each_row_says_whether_its_bar_and_its_wish_are_reached() {
-        let verdicts: Vec<_> = lines(&result()).iter().map(|line| (line.number, line.verdict())).collect();
+        let verdicts: Vec<_> =
+            lines(&result(), None).iter().map(|line| (line.number, line.verdict())).collect();
         let wanted = [
             ("1", "bar reached"),
             ("2", "bar reached"),
@@ -246,10 +294,11 @@ mod tests {
 
     #[test]
     fn the_table_holds_the_medians_and_the_lags() {
-        let shown = shown(&result());
+        let shown = shown(&result(), None);
         for words in [
             "26,000 /s ÷ 50,000 /s",
             "0.52",
+            "17.0 us",
             "9.00 ms ÷ 3.00 ms",
             "300 MiB",
             "41.3 us",

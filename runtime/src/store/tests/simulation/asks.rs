@@ -155,6 +155,7 @@ impl Life {
             logs: Vec::new(),
             plugin: PLUGIN,
             memory_bytes: 0,
+            tape: None,
         };
         let settle = Settle { delivery: id, handler: row.handler, begun, attempt, verdict, shelf };
         self.ask(Op::Settle { settle: Box::new(settle), now, clock });
