@@ -28,6 +28,7 @@ use super::view::{
 use super::{Admin, HandlerFacts, SourceFacts, scrape};
 use crate::dispatch::LaneStat;
 use crate::intake::{Refusal, Source};
+use crate::replay::{self, Record};
 use crate::store::tools::{Copied, ExportFilter};
 use crate::store::{
     self, Backlog, DeliveryFilter, DeliveryHistory, DeliveryRow, EventFilter, EventRow, Page, Ruling, Status,
@@ -56,6 +57,7 @@ pub(super) fn private(admin: Arc<Admin>) -> Router {
         .route("/events/{event}", get(event))
         .route("/deliveries", get(deliveries))
         .route("/deliveries/{delivery}", get(delivery))
+        .route("/deliveries/{delivery}/record", get(record))
         .route("/deliveries/{delivery}/retry", post(retry))
         .route("/deliveries/{delivery}/cancel", post(cancel))
         .route("/deliveries/{delivery}/resolve/{resolution}", post(resolve))
@@ -199,6 +201,18 @@ async fn delivery(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> An
     match admin.ledger.delivery(&id).await? {
         Some(history) => Ok(Json(history)),
         None => Err(store::Error::NoSuchDelivery(id).into()),
+    }
+}
+
+/// Everything that it takes to run it again, but for the plugins' bytes: whoever asks can read those where this daemon does.
+async fn record(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer<Record> {
+    let id: DeliveryId = id.parse().map_err(Wrong::bad)?;
+    if admin.ledger.delivery(&id).await?.is_none() {
+        return Err(store::Error::NoSuchDelivery(id).into());
+    }
+    match replay::take(&admin.ledger, &id).await {
+        Ok(record) => Ok(Json(record)),
+        Err(error) => Err(Wrong::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }
 

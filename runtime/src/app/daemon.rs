@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::door::Door;
+use super::keep::Keeper;
 use super::{Plan, build};
 use crate::admin::{Admin, Facts, SOCKET_NAME};
 use crate::config::Config;
@@ -69,7 +70,8 @@ impl Daemon {
         let dispatch = Arc::new(Dispatch::start(lanes, ledger.clone(), metrics.clone(), guests));
         let admin = Admin::new(ledger.clone(), Arc::clone(&intake), Arc::clone(&dispatch), metrics, facts);
         let (stop_intake, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-        let mut interfaces = vec![tokio::spawn(retain(ledger.clone(), stop_admin.clone()))];
+        let keeper = tokio::task::block_in_place(|| Keeper::start(config, handlers, ledger.kept()));
+        let mut interfaces = vec![tokio::spawn(retain(ledger.clone(), keeper, stop_admin.clone()))];
         interfaces.extend(serve_admin(config, &admin, back, &stop_admin));
         let intake = open_the_door(config, intake, front, stop_intake.clone());
         Ok(Daemon { admin, dispatch, ledger, stop_intake, stop_admin, intake, interfaces })
@@ -179,7 +181,8 @@ fn serve_admin(
 }
 
 /// The first look is right away: a daemon that never lives for a minute must not fill its disk either.
-async fn retain(ledger: Ledger, stop: CancellationToken) {
+async fn retain(ledger: Ledger, keeper: Keeper, stop: CancellationToken) {
+    let keeper = Arc::new(keeper);
     let mut look = tokio::time::interval(RETAIN_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -192,5 +195,7 @@ async fn retain(ledger: Ledger, stop: CancellationToken) {
             Ok(_) => {}
             Err(error) => warn!(%error, "retention could not run; trying again in a minute"),
         }
+        let keeper = keeper.clone();
+        let _ = tokio::task::spawn_blocking(move || keeper.look(Millis::now())).await;
     }
 }

@@ -15,6 +15,7 @@ mod build;
 mod daemon;
 mod door;
 mod examine;
+mod keep;
 mod logging;
 mod signals;
 

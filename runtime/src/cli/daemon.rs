@@ -35,6 +35,11 @@ impl Place {
         }
     }
 
+    /// A directory was named, and not a configuration: it may be a copy that no daemon has.
+    pub(super) fn names_data(&self) -> bool {
+        self.data_dir.is_some()
+    }
+
     pub(super) async fn connect(&self) -> Result<Daemon> {
         Daemon::connect(&self.data_dir()?.join(SOCKET_NAME), &self.run_command()).await
     }

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::daemon::{Daemon, Place, Query};
 use super::events::{Pages, page, show_facts, tell_more, tone};
 use super::failure::Failure;
+use super::rerun::{Export, Rerun};
 use super::screen::{Screen, Tone, clean};
 use super::table::Table;
 use super::times::{moment_argument, relative, took};
@@ -21,7 +22,8 @@ use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::limits;
 use crate::words::time::Millis;
 
-/// List deliveries, show one with its attempts, run some again, end some, or say what became of a call.
+/// List deliveries, show one with its attempts, run some again, end some, say what became of a call; and take one along
+/// as a file, and run that again without a network.
 #[derive(Debug, Subcommand)]
 pub(super) enum Deliveries {
     List(List),
@@ -29,6 +31,8 @@ pub(super) enum Deliveries {
     Retry(Retry),
     Cancel(Cancel),
     Resolve(Resolve),
+    Export(Export),
+    Rerun(Rerun),
 }
 
 /// List deliveries, newest first: one for each event and subscription.
@@ -236,6 +240,8 @@ impl Deliveries {
             Deliveries::Resolve(resolve) => {
                 resolve.which.rule(Order::Resolve(resolve.word.resolution()), screen).await
             }
+            Deliveries::Export(export) => export.run(screen).await,
+            Deliveries::Rerun(rerun) => rerun.run(screen).await,
         }
     }
 }

@@ -17,6 +17,7 @@ mod handlers;
 mod https;
 mod payload;
 mod plugin;
+mod rerun;
 mod run;
 mod screen;
 mod send;

@@ -14,7 +14,7 @@ use crate::backoff;
 use crate::host::{self, Called, Effects as _, Halt, Handler, Wire};
 use crate::store::{self, Ledger, OpenDelivery, Settle, Settled, StoredEvent};
 use crate::words::attempt::{Attempt, Blame, ErrorKind, LogLevel, LogLine, Outcome, Verdict};
-use crate::words::event::Name;
+use crate::words::event::{DeliveryId, Name};
 use crate::words::limits;
 use crate::words::shelf::ShelfRead;
 use crate::words::time::Millis;
@@ -104,7 +104,7 @@ async fn attempt(
             Some(event) => event,
             None => ledger.event(delivery.id.event).await?,
         };
-        let called = call(lane, as_guest_event(delivery, id, event, number), &effects).await;
+        let called = call(lane, guest_event(&delivery.id, event, number), &effects).await;
         match settle(lane, delivery, &effects, called).await? {
             Some(ended) => return Ok(ended),
             None => debug!(run, "another delivery changed what this attempt had read; running again"),
@@ -345,8 +345,9 @@ async fn not_written(lane: &Context, delivery: &OpenDelivery, error: &store::Err
     }
 }
 
-fn as_guest_event(delivery: &OpenDelivery, id: &str, event: StoredEvent, number: u32) -> host::Event {
-    let mut attributes = vec![("subscription".to_owned(), delivery.id.subscription.to_string())];
+/// As the handler gets it in this attempt.
+pub fn guest_event(id: &DeliveryId, event: StoredEvent, number: u32) -> host::Event {
+    let mut attributes = vec![("subscription".to_owned(), id.subscription.to_string())];
     if event.test {
         attributes.push(("test".to_owned(), "true".to_owned()));
     }
@@ -357,7 +358,7 @@ fn as_guest_event(delivery: &OpenDelivery, id: &str, event: StoredEvent, number:
         id: event.id,
         event_type: event.event_type,
         source: event.source.to_string(),
-        delivery_id: id.to_owned(),
+        delivery_id: id.to_string(),
         received_at: event.received_at,
         signed_at: event.signed_at,
         attempt: number,
@@ -405,7 +406,7 @@ mod tests {
     use super::*;
     use crate::words::attempt::CallRecord;
     use crate::words::digest::Digest;
-    use crate::words::event::{DeliveryId, EventRef};
+    use crate::words::event::EventRef;
     use crate::words::shelf::{ShelfTxn, ShelfWrite};
 
     fn settle(outcome: Outcome, verdict: Verdict) -> Settle {

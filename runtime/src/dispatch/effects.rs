@@ -9,7 +9,7 @@ use futures_util::future::{self, BoxFuture};
 use crate::host;
 use crate::store::{self, Ledger, OpenDelivery, StoredEvent};
 use crate::words::digest::Digest;
-use crate::words::event::DeliveryId;
+use crate::words::event::{DeliveryId, Name};
 use crate::words::time::Millis;
 
 type Written = future::Shared<BoxFuture<'static, Result<(), Arc<store::Error>>>>;
@@ -23,6 +23,8 @@ pub struct LedgerEffects {
     /// What idempotency keys follow from in the first round, and in the one that `past` finds, where it is a later one.
     first_root: String,
     later_root: OnceLock<String>,
+    /// Source, time and id of the event.
+    of: (Name, Millis, String),
     number: u32,
     started_at: Millis,
     plugin: Digest,
@@ -42,8 +44,8 @@ impl LedgerEffects {
         plugin: Digest,
     ) -> LedgerEffects {
         LedgerEffects {
-            // Positions begin at 0 in every data directory; what was received when, and as what, does not.
-            first_root: format!("{shown}\n{}\n{}\n{}", event.source, event.received_at.0, event.id),
+            first_root: host::root(shown, event.source.as_str(), event.received_at, &event.id, 0),
+            of: (event.source.clone(), event.received_at, event.id.clone()),
             later_root: OnceLock::new(),
             ledger,
             delivery: delivery.id.clone(),
@@ -111,17 +113,18 @@ impl host::Effects for LedgerEffects {
         self.started_at
     }
 
-    fn past(&self) -> host::EffectFuture<'_, Vec<Bytes>> {
+    fn past(&self) -> host::EffectFuture<'_, host::Before> {
         Box::pin(async move {
             // Also of this attempt, where it runs again since its shelf was changed by another.
             if !self.was_tried && self.begun.get().is_none() {
-                return Ok(Vec::new());
+                return Ok(host::Before::default());
             }
             let noted = self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))?;
             if noted.round > 0 {
-                let _ = self.later_root.set(format!("{}\n{}", self.first_root, noted.round));
+                let (source, at, id) = &self.of;
+                let _ = self.later_root.set(host::root(&self.shown, source.as_str(), *at, id, noted.round));
             }
-            Ok(noted.entries)
+            Ok(host::Before { entries: noted.entries, up_to: noted.up_to })
         })
     }
 

@@ -32,6 +32,7 @@ mod pace;
 mod queue;
 mod tally;
 
+pub use self::attempt::guest_event;
 use self::lane::Line;
 
 use clock::Steady;

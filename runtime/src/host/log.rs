@@ -173,7 +173,7 @@ fn emit(handler: &Name, level: LogLevel, message: &str, fields: &[(String, Strin
 }
 
 /// At most `max` bytes of text that a terminal shows and does not obey.
-pub(super) fn printable(text: &str, max: usize) -> String {
+pub fn printable(text: &str, max: usize) -> String {
     const CUT: &str = "…";
     let mut out = String::with_capacity(text.len().min(max));
     for c in text.chars() {

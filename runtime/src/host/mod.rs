@@ -15,9 +15,9 @@ mod plugin;
 mod settings;
 mod setup;
 mod shelf;
-mod world;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+pub use self::http::{is_safe as is_safe_method, request_body, rewrite_intent};
+pub use self::log::printable;
 pub use self::setup::Setup;
+#[cfg(test)]
+pub(crate) use self::tests::test_plugin;
 pub use self::world::{Arrived, Departed, World};
 use crate::words::attempt::{CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::digest::Digest;
@@ -59,6 +63,11 @@ impl Engine {
     /// Reads, checks, compiles (or takes from the cache) and describes a plugin. Blocking.
     pub fn load(&self, path: &Path) -> Result<Plugin, Error> {
         plugin::load(self, path)
+    }
+
+    /// The same of a component that is in memory; `path` names it in an error.
+    pub fn load_bytes(&self, path: &Path, bytes: Vec<u8>) -> Result<Plugin, Error> {
+        plugin::load_bytes(self, path, bytes)
     }
 }
 
@@ -376,13 +385,22 @@ pub trait Effects: Send + Sync {
     fn seed(&self) -> Option<Seed> {
         None
     }
-    /// What was noted for this delivery before this attempt, in order; asked once, before the guest runs.
-    fn past(&self) -> EffectFuture<'_, Vec<Bytes>>;
+    /// What was noted for this delivery before this attempt; asked once, before the guest runs.
+    fn past(&self) -> EffectFuture<'_, Before>;
     /// That this attempt has begun is durable when this returns; asked before each call leaves that changes nothing.
     /// Where it fails nothing may leave, and the error says why.
     fn begin(&self) -> EffectFuture<'_, ()>;
     /// The same, and one more entry is durable. `is_intent`: a call that may change something is about to leave.
     fn note(&self, entry: Bytes, is_intent: bool) -> EffectFuture<'_, ()>;
+}
+
+/// What earlier attempts of a delivery noted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// In order.
+    pub entries: Vec<Bytes>,
+    /// Where they end, in the words of whoever keeps them; the attempt's tape holds it.
+    pub up_to: u64,
 }
 
 pub type EffectFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -397,6 +415,13 @@ impl Default for Unrecorded {
     fn default() -> Unrecorded {
         Unrecorded { root: format!("{:032x}", rand::random::<u128>()), started_at: Millis::now() }
     }
+}
+
+/// What the idempotency keys of a delivery follow from. `round`: 0, or where the retry lies that began another one.
+pub fn root(delivery: &str, source: &str, received_at: Millis, event: &str, round: u64) -> String {
+    // Positions begin at 0 in every data directory; what was received when, and as what, does not.
+    let root = format!("{delivery}\n{source}\n{}\n{event}", received_at.0);
+    if round == 0 { root } else { format!("{root}\n{round}") }
 }
 
 impl Effects for Unrecorded {
@@ -416,8 +441,8 @@ impl Effects for Unrecorded {
         self.started_at
     }
 
-    fn past(&self) -> EffectFuture<'_, Vec<Bytes>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    fn past(&self) -> EffectFuture<'_, Before> {
+        Box::pin(std::future::ready(Ok(Before::default())))
     }
 
     fn begin(&self) -> EffectFuture<'_, ()> {

@@ -149,7 +149,10 @@ mod tests {
             settings: serde_json::Map::from_iter([("limit".to_owned(), 5.into())]),
             secrets: BTreeMap::from([
                 ("token".to_owned(), secret("pat-very-secret", "https://api.example")),
-                ("hook".to_owned(), secret("https://hooks.example/T0/very-secret\n", "https://hooks.example")),
+                (
+                    "hook".to_owned(),
+                    secret("https://hooks.example/T0/very-secret\n", "https://hooks.example"),
+                ),
             ]),
             origins: vec!["https://api.example".into(), "https://hooks.example".into()],
             networks: vec!["10.1.0.0/16".parse().unwrap()],

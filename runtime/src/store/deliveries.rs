@@ -12,7 +12,9 @@ use super::drill::bound;
 use super::index::prefixed;
 use super::rows::Row;
 use super::writer::Batch;
-use super::{Error, Noted, OpenDelivery, Ruling, Settle, Settled, Status, StoredEvent, history, keys, shelf};
+use super::{
+    Error, Noted, OpenDelivery, Recorded, Ruling, Settle, Settled, Status, StoredEvent, history, keys, shelf,
+};
 use crate::words::attempt::Verdict;
 use crate::words::digest::Digest;
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
@@ -154,7 +156,8 @@ pub(super) async fn note_effect(
 /// # Errors
 /// `Effect` where a part of it is lost, or it is too much to be held: half of it could have the handler act again.
 pub(super) fn effects(core: &Core, delivery: &DeliveryId) -> Result<Noted, Error> {
-    let mut position = core.row(delivery)?.map_or(0, |row| row.head);
+    let up_to = core.row(delivery)?.map_or(0, |row| row.head);
+    let mut position = up_to;
     let (mut found, mut bytes, mut read) = (Vec::new(), 0, BTreeSet::new());
     // The earliest retry met so far, and how many entries lie behind it.
     let (mut retried, mut round) = (None, 0);
@@ -188,7 +191,37 @@ pub(super) fn effects(core: &Core, delivery: &DeliveryId) -> Result<Noted, Error
         found.push(detail);
     }
     found.reverse();
-    Ok(Noted { round, entries: found })
+    Ok(Noted { round, entries: found, up_to })
+}
+
+/// All of them, in every round.
+pub(super) fn recorded(core: &Core, delivery: &DeliveryId) -> Result<Recorded, Error> {
+    let mut position = core.row(delivery)?.map_or(0, |row| row.head);
+    let (mut recorded, mut bytes) = (Recorded::default(), 0);
+    // The earliest retry met so far.
+    let mut retried = None;
+    while let Some(record) = history::chained(core, position)? {
+        let at = std::mem::replace(&mut position, record.link);
+        match record.record {
+            Record::Ruling(ruling) if ruling.ruling == Ruling::Retry => retried = Some(at),
+            Record::Settle(settle) if matches!(settle.verdict, Verdict::Done | Verdict::Skipped) => {
+                recorded.rounds.extend(retried.take());
+            }
+            Record::EffectIntent(effect) | Record::EffectResponse(effect) => {
+                bytes += effect.detail.len();
+                if bytes > EFFECTS_BYTES_MAX {
+                    let why = format!("its calls are more than {EFFECTS_BYTES_MAX} bytes");
+                    return Err(Error::Effect(delivery.clone(), why));
+                }
+                recorded.entries.push((at, effect.detail));
+            }
+            _ => {}
+        }
+    }
+    recorded.rounds.push(0);
+    recorded.rounds.reverse();
+    recorded.entries.reverse();
+    Ok(recorded)
 }
 
 /// Whether a later answer to the same read is known.

@@ -178,6 +178,12 @@ impl Ledger {
         self.core().blocking(move |core| deliveries::effects(core, &delivery)).await
     }
 
+    /// All calls of a delivery as they were written down, whether anything still follows from them or not.
+    pub async fn recorded(&self, delivery: &DeliveryId) -> Result<Recorded, Error> {
+        let delivery = delivery.clone();
+        self.core().blocking(move |core| deliveries::recorded(core, &delivery)).await
+    }
+
     /// Durable when it returns `Written`. Shelf writes and verdict take effect together.
     pub async fn settle(&self, settle: Settle, now: Millis) -> Result<Settled, Error> {
         deliveries::settle(self.core(), settle, now).await
@@ -259,6 +265,11 @@ impl Ledger {
     /// Ends deliveries older than `open_age_max`, drops history by age and size, frees segments. Returns what it did.
     pub async fn retain(&self, now: Millis) -> Result<Retained, Error> {
         retention::retain(self.core(), now).await
+    }
+
+    /// The plugins and setups that deliveries were run with.
+    pub fn kept(&self) -> Kept {
+        Kept::of(&self.core().options.path)
     }
 
     // === history ===

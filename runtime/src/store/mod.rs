@@ -34,6 +34,7 @@ mod health;
 mod history;
 mod index;
 pub mod journal;
+mod kept;
 mod keys;
 pub mod ledger;
 pub mod machine;
@@ -50,6 +51,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use kept::Kept;
 pub use ledger::{Ledger, Retained};
 
 /// How the ledger is opened. All from the configuration; the store asks for nothing else.
@@ -425,6 +427,17 @@ pub struct Noted {
     pub round: u64,
     /// See `words::effect`.
     pub entries: Vec<Bytes>,
+    /// The last change of the delivery that they are known up to.
+    pub up_to: u64,
+}
+
+/// Everything that was noted about the calls of one delivery, also what later notes replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Where each round begins, oldest first; the first one at 0.
+    pub rounds: Vec<u64>,
+    /// With its position.
+    pub entries: Vec<(u64, Bytes)>,
 }
 
 /// What an operator decided about one delivery.

@@ -134,7 +134,9 @@ impl Said {
     /// Of the answer, where one came.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Said::Answer { status, .. } | Said::TooLarge { status } | Said::Broken { status, .. } => Some(*status),
+            Said::Answer { status, .. } | Said::TooLarge { status } | Said::Broken { status, .. } => {
+                Some(*status)
+            }
             Said::NotSent { .. } | Said::Unknown { .. } => None,
         }
     }

@@ -15,9 +15,9 @@ pub struct Tape {
     /// None: the guest asked for nothing that follows from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
-    /// So many entries of the delivery's effects were there before the guest ran.
+    /// The delivery's effects up to this position of the journal were there before the guest ran.
     #[serde(default)]
-    pub past: u32,
+    pub past: u64,
     /// What the shelf answered, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reads: Vec<Read>,
@@ -58,7 +58,9 @@ impl Read {
         FRAME
             + match self {
                 Read::Value { key, value } => key.len() + value.as_ref().map_or(0, Bytes::len) * 4 / 3,
-                Read::Keys { prefix, keys, .. } => prefix.len() + keys.iter().map(|key| key.len() + 3).sum::<usize>(),
+                Read::Keys { prefix, keys, .. } => {
+                    prefix.len() + keys.iter().map(|key| key.len() + 3).sum::<usize>()
+                }
                 Read::Bytes { .. } => 0,
                 Read::Failed { why } => why.len(),
             }

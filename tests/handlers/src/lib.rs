@@ -28,8 +28,9 @@
 // The contract's exports are functions with C names, which the macro below writes.
 #![allow(unsafe_code)]
 
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 mod bindings {
     wit_bindgen::generate!({ path: "../../sdk/wit", world: "plugin" });
@@ -114,11 +115,15 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
     }
 }
 
-/// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in the body are the event's. With a `?` behind
-/// the method a refusal is no reason to stop; every other failure is one to try again. `"ok":false` is disowned. A line
-/// `COUNT` adds one to what the shelf has.
+/// A mended plugin has another word over this one, in the compiled file.
+static STATE: [u8; 16] = *b"handler:broken..";
+
+/// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in the body are the event's, `{now}` and
+/// `{elapsed}` are what the clocks show, `{random}` is a number, `{state}` is `broken` or `mended`. With a `?` behind the
+/// method a refusal is no reason to stop; every other failure is one to try again. `"ok":false` is disowned. A line
+/// `COUNT` adds one to what the shelf has, a line `SLEEP` sleeps 5 ms.
 fn run_script(event: &Event) -> Result<Outcome, Failure> {
-    let mut told = Vec::new();
+    let (mut told, began) = (Vec::new(), Instant::now());
     for line in setting("script").lines().map(str::trim).filter(|line| !line.is_empty()) {
         if line == "COUNT" {
             let known = state::get("count").unwrap_or_default().unwrap_or_default();
@@ -127,10 +132,14 @@ fn run_script(event: &Event) -> Result<Outcome, Failure> {
             told.push(format!("count {}", known + 1));
             continue;
         }
+        if line == "SLEEP" {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
         let mut words = line.splitn(4, ' ');
         let mut word = || words.next().unwrap_or_default().to_owned();
         let (method, url, key, body) = (word(), word(), word(), word());
-        let body = body.replace("{attempt}", &event.attempt.to_string()).replace("{id}", &event.id);
+        let body = filled(&body, event, began);
         let body = (method.trim_end_matches('?') != "GET").then(|| body.into_bytes());
         let mut call = request(method.trim_end_matches('?'), &url, body);
         call.key = (key != "-").then_some(key);
@@ -152,6 +161,24 @@ fn run_script(event: &Event) -> Result<Outcome, Failure> {
         }
     }
     done(told.join(", "))
+}
+
+fn filled(body: &str, event: &Event, began: Instant) -> String {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let random = || std::hash::RandomState::new().build_hasher().finish();
+    let state = || if std::hint::black_box(&STATE)[8] == b'm' { "mended" } else { "broken" };
+    let mut text = body.replace("{attempt}", &event.attempt.to_string()).replace("{id}", &event.id);
+    // Only what is there is asked for: a look at the clock moves it.
+    if text.contains("{now}") {
+        text = text.replace("{now}", &now().to_string());
+    }
+    if text.contains("{elapsed}") {
+        text = text.replace("{elapsed}", &began.elapsed().as_nanos().to_string());
+    }
+    if text.contains("{random}") {
+        text = text.replace("{random}", &random().to_string());
+    }
+    text.replace("{state}", state())
 }
 
 fn manifest() -> Manifest {

@@ -1,4 +1,4 @@
-//! Plugin: what its author needs: a new one, what one asks for, and one call without a daemon.
+//! Plugin: what its author needs: a new one, what one asks for, one call without a daemon, and what deliveries did before.
 
 use clap::Subcommand;
 
@@ -8,15 +8,17 @@ use super::screen::Screen;
 mod inspect;
 mod new;
 mod run;
+mod test;
 
-pub(super) use run::read_data;
+pub(super) use run::{answer, guests, read_data, shelf_lines};
 
-/// Begin a plugin, see what one asks for, or call one without a daemon.
+/// Begin a plugin, see what one asks for, call one without a daemon, or run deliveries of before with it.
 #[derive(Debug, Subcommand)]
 pub(super) enum Plugin {
     New(new::New),
     Inspect(inspect::Inspect),
     Run(run::Run),
+    Test(test::Test),
 }
 
 impl Plugin {
@@ -25,6 +27,7 @@ impl Plugin {
             Plugin::New(new) => new.run(screen),
             Plugin::Inspect(inspect) => inspect.run(screen),
             Plugin::Run(run) => run.run(screen),
+            Plugin::Test(test) => test.run(screen),
         }
     }
 }

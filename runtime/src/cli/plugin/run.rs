@@ -88,7 +88,7 @@ pub(in crate::cli) struct Run {
 }
 
 /// As the daemon's guests have it, with one thread for the one call.
-fn guests() -> Result<tokio::runtime::Runtime> {
+pub(in crate::cli) fn guests() -> Result<tokio::runtime::Runtime> {
     host::runtime(1).map_err(|e| Failure::failed(format!("this machine gives no thread to the plugin: {e}")))
 }
 
@@ -97,7 +97,7 @@ fn pair(text: &str) -> std::result::Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn answer(text: &str) -> std::result::Result<DryAnswer, String> {
+pub(in crate::cli) fn answer(text: &str) -> std::result::Result<DryAnswer, String> {
     let (status, body) = text.split_once(':').unwrap_or((text, ""));
     match status.parse() {
         Ok(status @ 200..=599) => Ok(DryAnswer { status, body: Bytes::copy_from_slice(body.as_bytes()) }),
@@ -281,7 +281,7 @@ fn text(report: &Report<'_>, screen: &Screen) -> String {
     text + &format!("took {}, {} of memory{sent}\n", took(report.took_ms), size(report.memory_bytes))
 }
 
-fn shelf_lines(txn: &ShelfTxn) -> BTreeMap<String, String> {
+pub(in crate::cli) fn shelf_lines(txn: &ShelfTxn) -> BTreeMap<String, String> {
     let line = |write: &ShelfWrite| match write {
         ShelfWrite::Set { value, ttl } => {
             let ttl = ttl.map(|ttl| format!(", for {}", crate::admin::view::span(ttl))).unwrap_or_default();

@@ -210,7 +210,8 @@ impl State {
             Wire::Simulated(..) => Sleeps::Skipped { up_to: grant.limits.timeout },
         };
         let clock = Clock::new(Millis(0), sleeps);
-        let http = http::Session::open(Arc::clone(&grant), wire, deadline, clock.clone(), trace.clone()).await?;
+        let http =
+            http::Session::open(Arc::clone(&grant), wire, deadline, clock.clone(), trace.clone()).await?;
         Ok(State {
             wasi: None,
             table,

@@ -29,7 +29,7 @@ struct Inner {
 /// A tape as it is being filled.
 #[derive(Default)]
 struct Reel {
-    past: u32,
+    past: u64,
     seed: Option<Seed>,
     /// The guest has had numbers that follow from it.
     is_seed_used: bool,
@@ -150,9 +150,9 @@ impl Trace {
     }
 
     /// What was there before the guest ran.
-    pub(in crate::host) fn had_before(&self, entries: u32, seed: Option<Seed>) {
+    pub(in crate::host) fn had_before(&self, up_to: u64, seed: Option<Seed>) {
         let mut inner = self.lock();
-        (inner.tape.past, inner.tape.seed) = (entries, seed);
+        (inner.tape.past, inner.tape.seed) = (up_to, seed);
     }
 
     /// What the guest's random numbers follow from, from now on.

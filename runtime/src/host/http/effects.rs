@@ -58,11 +58,11 @@ impl Ledger {
         policy: EffectPolicy,
         trace: Trace,
     ) -> Result<Ledger, Halt> {
-        let entries = effects.past().await.map_err(Halt::Store)?;
-        let entries = entries.iter().map(Entry::unframed).collect::<Result<Vec<_>, _>>().map_err(Halt::Store)?;
-        let before = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let before = effects.past().await.map_err(Halt::Store)?;
+        let entries =
+            before.entries.iter().map(Entry::unframed).collect::<Result<Vec<_>, _>>().map_err(Halt::Store)?;
         let past = Past::of(entries);
-        trace.had_before(before, past.seed().or(effects.seed()));
+        trace.had_before(before.up_to, past.seed().or(effects.seed()));
         Ok(Ledger { effects, policy, past, trace })
     }
 
@@ -159,7 +159,8 @@ impl Ledger {
         took: Duration,
     ) -> Result<(), Halt> {
         let (said, body) = said(told, status);
-        let (attempt, took_us) = (self.effects.attempt(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        let (attempt, took_us) =
+            (self.effects.attempt(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         self.note(Entry::Response(effect::Response { attempt, effect, asked, said, took_us }), body).await
     }
 
@@ -339,6 +340,35 @@ impl Request {
             key: head.key,
         })
     }
+}
+
+/// The body of a request as it is kept; None where it does not read.
+pub fn request_body(recorded: &Bytes) -> Option<Bytes> {
+    Request::read(recorded).ok().map(|request| request.body.unwrap_or_default().into())
+}
+
+/// A request as it is kept, with every text in it changed by `change`, and what it is recognised by along with it.
+///
+/// # Errors
+/// In words: it does not read.
+pub fn rewrite_intent(
+    intent: &mut Intent,
+    recorded: &Bytes,
+    change: &dyn Fn(&str) -> String,
+) -> Result<Bytes, String> {
+    let mut request = Request::read(recorded)?;
+    let (Target::Url(target) | Target::SecretUrl(target)) = &mut request.target;
+    *target = change(target);
+    request.headers.iter_mut().for_each(|(_, value)| *value = change(value));
+    request.key = request.key.as_deref().map(change);
+    request.body = request.body.map(|body| match String::from_utf8(body) {
+        Ok(text) => change(&text).into_bytes(),
+        Err(bytes) => bytes.into_bytes(),
+    });
+    let mut record = super::new_record(0, &request);
+    record.target = change(&intent.asked.place);
+    intent.asked = asked(&request, &record);
+    Ok(request.recorded())
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ pub(super) struct Orphan {
 }
 
 /// Methods that change nothing, by RFC 9110.
-pub(super) fn is_safe(method: &str) -> bool {
+pub fn is_safe(method: &str) -> bool {
     ["GET", "HEAD", "OPTIONS"].contains(&method)
 }
 
@@ -327,7 +327,8 @@ impl Past {
     /// What the guest's wall clock begins at, where that is not the beginning of this attempt: that of the attempt that
     /// made the next of the calls that happened, in their order, behind the last one that was asked for again.
     pub(super) fn wall_clock(&self) -> Option<Millis> {
-        let mut happened: Vec<&Effect> = self.effects.values().filter(|effect| effect.has_happened()).collect();
+        let mut happened: Vec<&Effect> =
+            self.effects.values().filter(|effect| effect.has_happened()).collect();
         happened.sort_by_key(|effect| effect.left);
         let is_asked = |effect: &&Effect| effect.is_claimed || effect.has_stood_in;
         let next = happened.iter().rposition(is_asked).map_or(0, |last| last + 1);

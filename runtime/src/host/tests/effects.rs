@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::rig::*;
-use crate::host::{Called, EffectFuture, Effects, Event, Halt, OnChanged, OnUnknown, Wire};
+use crate::host::{Before, Called, EffectFuture, Effects, Event, Halt, OnChanged, OnUnknown, Wire};
 use crate::words::attempt::{ErrorKind, Outcome};
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 use crate::words::time::Millis;
@@ -38,8 +38,10 @@ impl Effects for Page {
         Millis(1_790_000_000_000 + u64::from(self.attempt) * 60_000)
     }
 
-    fn past(&self) -> EffectFuture<'_, Vec<Bytes>> {
-        Box::pin(std::future::ready(Ok(self.book.0.lock().unwrap().clone())))
+    fn past(&self) -> EffectFuture<'_, Before> {
+        let entries = self.book.0.lock().unwrap().clone();
+        let up_to = entries.len() as u64;
+        Box::pin(std::future::ready(Ok(Before { entries, up_to })))
     }
 
     fn begin(&self) -> EffectFuture<'_, ()> {
@@ -123,6 +125,37 @@ fn a_call_that_happened_is_not_made_again() {
             "one key as long as nothing is certain: {b:?}"
         );
         assert_ne!(key_of(b[0]), key_of(to(&seen, "/a")[0]));
+    });
+}
+
+#[test]
+fn a_text_with_the_time_and_a_random_number_in_it_is_the_same_text_on_a_retry() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let lines = [
+            "SLEEP",
+            "POST ORIGIN/in-turn/200/a - {now} {elapsed} {random}",
+            "POST ORIGIN/in-turn/500,200/b - {random}",
+            "POST ORIGIN/in-turn/200/c - {now}",
+        ];
+        let (book, setup) = (Book::default(), script(&origin, &lines));
+        is_retry(&book.attempt(&setup, 1).await);
+        let done = book.attempt(&setup, 2).await;
+        assert!(note(&done).starts_with("200 again answer 1, 200 answer 2, 200 answer 1"), "{done:?}");
+        let seen = seen.all();
+        let (a, b, c) = (to(&seen, "/a"), to(&seen, "/b"), to(&seen, "/c"));
+        assert_eq!((a.len(), b.len(), c.len()), (1, 2, 1));
+        // Other bytes would be another call, with another key.
+        assert_eq!(key_of(b[0]), key_of(b[1]));
+        let words = |call: &str| -> Vec<u128> {
+            call.rsplit("] ").next().unwrap().split(' ').map(|word| word.parse().unwrap()).collect()
+        };
+        let [now, elapsed, _] = words(a[0])[..] else { panic!("{a:?}") };
+        let began = u128::from(1_790_000_000_000u64 + 60_000) * 1_000_000;
+        assert!(now > began + 5_000_000 && now < began + 6_000_000, "5 ms of sleep and some looks: {now}");
+        assert!((5_000_000..6_000_000).contains(&elapsed), "{elapsed}");
+        // Behind all that happened it is the second attempt's own time.
+        assert!(words(c[0])[0] >= began + 60_000 * 1_000_000, "{c:?}");
     });
 }
 

@@ -6,3 +6,8 @@ mod load;
 pub(super) mod rig;
 mod sandbox;
 mod state;
+
+/// The component of `tests/handlers`, built.
+pub(crate) fn test_plugin() -> std::path::PathBuf {
+    rig::wasm().to_owned()
+}

@@ -365,17 +365,22 @@ async fn a_retry_of_what_was_done_begins_a_new_round_and_one_of_what_is_dead_doe
     act(1, "one", Verdict::Dead { reason: "no".into() }).await;
     ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
     act(2, "two", Verdict::Done).await;
-    assert_eq!(
-        ledger.effects(&id).await.unwrap(),
-        Noted { round: 0, entries: vec!["one".into(), "two".into()] }
-    );
+    let first = ledger.effects(&id).await.unwrap();
+    assert_eq!((first.round, first.entries), (0, vec!["one".into(), "two".into()]));
     ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
     let round = ledger.effects(&id).await.unwrap();
     assert!(round.round > 0 && round.entries.is_empty(), "{round:?}");
     act(3, "three", Verdict::Again { at: NOW }).await;
     ledger.rule(&id, Ruling::Retry, NOW).await.unwrap();
     let same = ledger.effects(&id).await.unwrap();
-    assert_eq!(same, Noted { round: round.round, entries: vec!["three".into()] });
+    assert_eq!((same.round, same.entries), (round.round, vec!["three".into()]));
+    // A record has all of them, and where the second round began.
+    let recorded = ledger.recorded(&id).await.unwrap();
+    assert_eq!(recorded.rounds, [0, round.round]);
+    let entries: Vec<_> = recorded.entries.iter().map(|(_, entry)| entry.clone()).collect();
+    assert_eq!(entries, ["one", "two", "three"]);
+    let behind = |at: usize| recorded.entries[at].0 > round.round;
+    assert!(!behind(1) && behind(2) && recorded.entries[2].0 <= same.up_to);
 }
 
 #[tokio::test]

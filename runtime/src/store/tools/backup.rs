@@ -18,7 +18,7 @@ use super::{JOURNAL, UNFINISHED};
 use crate::store::journal::disk::File;
 use crate::store::journal::format::SEGMENT_HEADER;
 use crate::store::journal::segments::Segment;
-use crate::store::{Backlog, Durability, Error, Ledger, Options};
+use crate::store::{Backlog, Durability, Error, Kept, Ledger, Options};
 use crate::words::limits::{MIB, OPEN_AGE_MAX_DEFAULT, RETAIN_AGE_DEFAULT, RETAIN_BYTES_DEFAULT};
 use crate::words::time::Millis;
 
@@ -80,6 +80,9 @@ impl Snapshot {
             copied.journal_bytes += bytes;
         }
         sync_dir(&dir).map_err(cannot("cannot sync", &dir))?;
+        if let Some(store) = list.first().and_then(|segment| segment.path.ancestors().nth(2)) {
+            Kept::of(store).copy(to).map_err(cannot("cannot copy what is kept to", to))?;
+        }
         fs::remove_file(&mark).map_err(cannot("cannot remove", &mark))?;
         sync_dir(to).map_err(cannot("cannot sync", to))?;
         Ok(copied)
