@@ -14,6 +14,7 @@ mod kill;
 mod lease;
 mod observe;
 mod read;
+mod rerun;
 mod settle;
 mod sync;
 mod tools;

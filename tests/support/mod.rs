@@ -3,11 +3,13 @@
 mod client;
 mod daemon;
 mod plugins;
+mod receiver;
 mod sender;
 
 pub use client::{Answer, Client, plain, plain_text};
 pub use daemon::{Daemon, Home, SENDPILOT};
 pub use plugins::plugin;
+pub use receiver::{Call, Receiver};
 pub use sender::{Event, SECRET, now_s, sign};
 
 use std::time::{Duration, Instant};
