@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::time::Millis;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case")]
@@ -44,6 +45,12 @@ pub struct Intent {
     pub asked: Asked,
     /// Rises when nothing happened; its idempotency key changes with it.
     pub generation: u32,
+    /// When it left, milliseconds since the epoch; 0: not known.
+    #[serde(default)]
+    pub sent_at: Millis,
+    /// The call of the attempt that it was, 0 for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,10 @@ pub const HANDLER_SECRETS_MAX: usize = 32;
 /// Origins of one grant, and of one secret.
 pub const ORIGINS_MAX: usize = 64;
 pub const NETWORKS_MAX: usize = 64;
+/// Methods of one granted origin.
+pub const ORIGIN_METHODS_MAX: usize = 16;
+/// Paths of one granted origin.
+pub const ORIGIN_PATHS_MAX: usize = 64;
 /// Also the most deliveries that one event can have.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 pub const EVENT_PATTERNS_MAX: usize = 64;
@@ -52,6 +56,9 @@ pub const GUEST_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(
 pub const LANE_CONCURRENCY_RANGE: RangeInclusive<u64> = 1..=INSTANCES_MAX as u64;
 pub const CALLS_RANGE: RangeInclusive<u64> = 0..=1024;
 pub const CALL_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=64 * MIB as u64;
+/// How long a service remembers an idempotency key; Stripe a day, others up to a month.
+pub const KEY_TTL_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
 pub const GIVE_UP_AFTER_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
 pub const DELAY_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=AFTER_MAX;
 pub const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 1.0..=10.0;
@@ -327,7 +334,8 @@ pub const MANIFEST_TEXT_BYTES_MAX: usize = 4 * KIB;
 pub const MANIFEST_ITEMS_MAX: usize = 128;
 /// Calls of `http.send` in one attempt.
 pub const CALLS_MAX: u32 = 64;
-/// Request and response bytes in one attempt.
+/// What the calls of one attempt may add to the record: requests of calls that change something, and answers. The head
+/// of the last answer may go over it.
 pub const CALL_BYTES_MAX: u64 = 4 * MIB as u64;
 pub const HTTP_REQUEST_BYTES_MAX: usize = MIB;
 pub const HTTP_RESPONSE_BYTES_MAX: usize = MIB;

@@ -1,12 +1,13 @@
 //! Outbound HTTP, the only way for a plugin to act on the world: buffered, blocking, and recorded.
 //!
-//! `prepare` says what may be sent, `past` what a call of an earlier attempt means for this one, `effects` writes down
-//! what leaves and what came of it, `client` sends it, `mask` hides the handler's secrets in what comes back. This
-//! file leads a call through them, and counts.
+//! `prepare` says what may be sent, `granted` what the operator allows of it, `past` what a call of an earlier attempt
+//! means for this one, `effects` writes down what leaves and what came of it, `client` sends it, `mask` hides the
+//! handler's secrets in what comes back. This file leads a call through them, and counts.
 
 mod addresses;
 mod client;
 mod effects;
+pub(in crate::host) mod granted;
 mod mask;
 mod origin;
 mod past;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use self::client::{Answer, Failure};
 pub(in crate::host) use self::client::{Client, Network};
 use self::effects::{Ledger, Next};
+pub(in crate::host) use self::granted::Granted;
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};
 use self::prepare::Prepared;
@@ -116,7 +118,6 @@ pub(in crate::host) struct Session {
     deadline: Instant,
     trace: Trace,
     calls: u32,
-    bytes: u64,
 }
 
 enum Way {
@@ -140,10 +141,10 @@ struct Went {
 impl Session {
     pub(in crate::host) fn new(grant: Arc<Grant>, wire: Wire, deadline: Instant, trace: Trace) -> Session {
         let way = match wire {
-            Wire::Live(effects) => Way::Live(Ledger::new(effects, grant.effects)),
+            Wire::Live(effects) => Way::Live(Ledger::new(effects, grant.limits.call_bytes)),
             Wire::Dry(answers) => Way::Dry { answers, turn: 0 },
         };
-        Session { grant, way, deadline, trace, calls: 0, bytes: 0 }
+        Session { grant, way, deadline, trace, calls: 0 }
     }
 
     pub(in crate::host) async fn send(&mut self, request: Request) -> Result<Response, Stopped> {
@@ -164,7 +165,7 @@ impl Session {
 
         let mut went = Went::default();
         // On the heap: the fiber below has a stack of its own, and not a large one.
-        let told = match prepared.and_then(|prepared| self.spend(prepared)) {
+        let told = match prepared.and_then(|prepared| self.in_time(prepared)) {
             Ok(prepared) => Box::pin(self.call(&request, prepared, &record, &mut went)).await,
             Err(error) => self.refused(error).await,
         };
@@ -212,14 +213,7 @@ impl Session {
         }
     }
 
-    fn spend(&mut self, prepared: Prepared) -> Result<Prepared, Error> {
-        let bytes_max = self.grant.limits.call_bytes;
-        match self.bytes.checked_add(prepared.body_bytes).filter(|total| *total <= bytes_max) {
-            Some(total) => self.bytes = total,
-            None => {
-                return Err(Error::Limit(format!("an attempt sends and receives at most {bytes_max} bytes")));
-            }
-        }
+    fn in_time(&self, prepared: Prepared) -> Result<Prepared, Error> {
         if self.time_for(None).is_zero() {
             return Err(Error::Limit("the attempt's time is used up".into()));
         }
@@ -248,11 +242,10 @@ impl Session {
         record: &CallRecord,
         went: &mut Went,
     ) -> Result<Result<Response, Error>, Halt> {
-        let cap = self.cap();
         let ledger = match &mut self.way {
             Way::Live(ledger) => ledger,
             Way::Dry { answers, turn } => {
-                let answer = dry_answer(answers, *turn, cap);
+                let answer = dry_answer(answers, *turn, self.grant.limits.response_bytes);
                 *turn += 1;
                 return Ok(self.received(record.number, Ok(answer), went));
             }
@@ -264,7 +257,6 @@ impl Session {
                 went.recorded = true;
                 went.status = told.as_ref().map_or(None, |response| Some(response.status));
                 went.response_bytes = body.len() as u64;
-                self.bytes = self.bytes.saturating_add(went.response_bytes);
                 Ok(told)
             }
             Ok(Next::Halt(halt)) => Err(halt),
@@ -274,6 +266,7 @@ impl Session {
                 went.after_unknown = departure.after_unknown;
                 // Told now: nobody may live to tell it later.
                 self.trace.edit_call(record.number, |record| record.after_unknown = went.after_unknown);
+                let cap = self.cap();
                 let answered = self.exchange(departure.prepared, self.time_for(request.timeout), cap).await;
                 let told = self.received(record.number, answered, went);
                 self.trace.waiting(Waiting::Ledger);
@@ -284,9 +277,13 @@ impl Session {
         }
     }
 
+    /// Of an answer's body. Its head may go over: by what `http` takes of headers at the most.
     fn cap(&self) -> usize {
-        let room = self.grant.limits.call_bytes.saturating_sub(self.bytes);
-        self.grant.limits.response_bytes.min(usize::try_from(room).unwrap_or(usize::MAX))
+        let room = match &self.way {
+            Way::Live(ledger) => usize::try_from(ledger.room()).unwrap_or(usize::MAX),
+            Way::Dry { .. } => usize::MAX,
+        };
+        self.grant.limits.response_bytes.min(room)
     }
 
     async fn exchange(&self, prepared: Prepared, time: Duration, cap: usize) -> Result<Answer, Failure> {
@@ -312,7 +309,6 @@ impl Session {
             Ok(answer) => (Some(answer.status), answer.body.len() as u64),
             Err(failure) => (failure.status, 0),
         };
-        self.bytes = self.bytes.saturating_add(went.response_bytes);
         answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer))
     }
 
