@@ -9,8 +9,8 @@ use super::Refused;
 use super::journal::Disk;
 use super::machine::Machine;
 use crate::words::limits::{
-    ATTEMPT_RESERVE_BYTES, DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX,
-    INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
+    ATTEMPT_RESERVE_BYTES, CALL_RESERVE_BYTES, DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX,
+    EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
 };
 use crate::words::time::Millis;
 
@@ -25,6 +25,8 @@ pub(super) struct Health {
     closing: AtomicBool,
     free_bytes: AtomicU64,
     checked: Mutex<Option<Duration>>,
+    /// Calls that have left, or are about to, and have no answer on disk yet.
+    calls: Arc<AtomicU64>,
     pub live_bytes: AtomicU64,
     /// Of the idempotency keys, if all were copied forward.
     pub key_bytes: AtomicU64,
@@ -55,6 +57,7 @@ impl Health {
             closing: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
             checked: Mutex::new(None),
+            calls: Arc::default(),
             live_bytes: AtomicU64::new(0),
             key_bytes: AtomicU64::new(0),
             gone: AtomicU64::new(0),
@@ -137,6 +140,20 @@ impl Health {
         Ok(())
     }
 
+    /// Why no call may leave: its answer, or those of the calls in flight, would not find room.
+    pub(super) fn may_call(&self) -> Result<CallRoom, Refused> {
+        if let Some(stopped) = self.stopped() {
+            return Err(stopped);
+        }
+        let room = CallRoom::of(&self.calls);
+        let reserve_bytes = ATTEMPT_RESERVE_BYTES + self.calls.load(Ordering::Relaxed) * CALL_RESERVE_BYTES;
+        let free_bytes = self.free_bytes();
+        match free_bytes < reserve_bytes {
+            true => Err(Refused::DiskFull { free_bytes, reserve_bytes }),
+            false => Ok(room),
+        }
+    }
+
     /// At most `DISK_CHECK_EVERY` old. Only one caller asks; the others take what is known.
     pub(super) fn free_bytes(&self) -> u64 {
         if let Ok(mut checked) = self.checked.try_lock()
@@ -149,6 +166,23 @@ impl Health {
             }
         }
         self.free_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Room on the disk for the answer of one call, until this is dropped.
+#[derive(Debug)]
+pub struct CallRoom(Arc<AtomicU64>);
+
+impl CallRoom {
+    fn of(calls: &Arc<AtomicU64>) -> CallRoom {
+        calls.fetch_add(1, Ordering::Relaxed);
+        CallRoom(Arc::clone(calls))
+    }
+}
+
+impl Drop for CallRoom {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

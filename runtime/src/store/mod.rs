@@ -50,6 +50,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use deliveries::HeldEffects;
+pub use health::CallRoom;
 pub use ledger::{Ledger, Retained};
 
 /// How the ledger is opened. All from the configuration; the store asks for nothing else.

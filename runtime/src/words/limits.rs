@@ -180,6 +180,8 @@ pub const LIVE_SHARE_MAX_PERCENT: u64 = 70;
 pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
 /// Attempts stop starting this far before it: what is under way can still be settled.
 pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
+/// Kept free beside that for each call in flight: an answer at its cap, its head as JSON, and what asked for it.
+pub const CALL_RESERVE_BYTES: u64 = (HTTP_RESPONSE_BYTES_MAX + 3 * HTTP_HEADERS_BYTES_MAX) as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// How far ahead of its records a segment is filled with zeros. A sync behind a write over bytes that the file has is
 /// one write of the disk; where the file grew, the file system's own journal is written too.
@@ -243,6 +245,8 @@ pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
 /// What was noted about the calls of one delivery, as far as an attempt holds it: above this it is parked.
 pub const EFFECTS_BYTES_MAX: usize = 64 * MIB;
+/// The same of all attempts under way together: one that needs more waits until another has ended.
+pub const EFFECTS_HELD_BYTES_MAX: usize = 256 * MIB;
 /// Records behind the last that are looked at for what was said last about a delivery: the calls of an attempt that is
 /// under way, two records each.
 pub const MESSAGE_RECORDS_MAX: usize = 2100;

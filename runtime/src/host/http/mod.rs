@@ -13,6 +13,8 @@ mod origin;
 mod past;
 mod prepare;
 #[cfg(test)]
+mod private;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -217,6 +217,23 @@ async fn a_nearly_full_disk_refuses_new_events_but_not_duplicates_nor_settles() 
 }
 
 #[tokio::test]
+async fn each_call_in_flight_has_room_for_its_answer() {
+    use crate::words::limits::{ATTEMPT_RESERVE_BYTES, CALL_RESERVE_BYTES};
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Held::default();
+    disk.pretend_free(Some(ATTEMPT_RESERVE_BYTES + 3 * CALL_RESERVE_BYTES));
+    let (ledger, _) = Ledger::open_on(options(dir.path()), Arc::new(disk), NOW).unwrap();
+    let mut calls = vec![ledger.may_call().unwrap(), ledger.may_call().unwrap(), ledger.may_call().unwrap()];
+    assert!(matches!(ledger.may_call(), Err(Refused::DiskFull { .. })), "a fourth answer could not be kept");
+    assert!(matches!(ledger.may_call(), Err(Refused::DiskFull { .. })), "and a refusal keeps no room");
+    assert_eq!(ledger.may_begin(), Ok(()), "an attempt may settle all the same");
+    calls.pop();
+    calls.push(ledger.may_call().unwrap());
+    ledger.close().await.unwrap();
+    assert!(matches!(ledger.may_call(), Err(Refused::Closing)));
+}
+
+#[tokio::test]
 async fn a_write_that_finds_the_disk_full_keeps_nothing_and_the_next_may_succeed() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, disk) = open_held(dir.path());
