@@ -5,6 +5,7 @@
 //!
 //! What is not here: when to run (dispatch), what is kept (store), what the operator wrote (config).
 
+mod asks;
 mod bindings;
 mod call;
 mod engine;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+pub use self::asks::Asks;
 use crate::words::attempt::{CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
@@ -90,6 +92,10 @@ impl Plugin {
     /// Interfaces it imports, ours and WASI's.
     pub fn imports(&self) -> &[String] {
         &self.inner.imports
+    }
+    /// What of that and of its manifest is power.
+    pub fn asks(&self) -> Asks {
+        Asks::of(self.manifest(), self.imports())
     }
 }
 

@@ -329,6 +329,8 @@ pub const HOSTCALL_BYTES_MAX: usize = 8 * MIB;
 /// Live handles of a guest, ours and WASI's.
 pub const GUEST_HANDLES_MAX: usize = 1024;
 pub const GUEST_RANDOM_BYTES_MAX: u64 = MIB as u64;
+/// What is remembered of what plugins asked for: a few KiB for each of a hundred handlers, and room.
+pub const ASKS_FILE_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Compiled plugins kept on disk; the longest unused are removed.
 pub const COMPILED_FILES_MAX: usize = 64;
 pub const MANIFEST_NAME_BYTES_MAX: usize = 64;
