@@ -163,10 +163,8 @@ fn mark(form: &[u8]) -> String {
     form.iter().map(|byte| format!("{:02x}", byte ^ 0x5a)).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn secrets_are_used_and_nowhere_to_be_seen() {
-    let echo = Echo::start().await;
-    let forms = all_forms(&echo);
+/// A handler that uses each secret at a call that works and at one that fails, and looks for `marks`.
+fn spying(echo: &Echo, marks: &[String]) -> Home {
     let mut script = String::new();
     let mut secrets = String::new();
     for (name, kind, _) in SECRETS {
@@ -176,9 +174,6 @@ async fn secrets_are_used_and_nowhere_to_be_seen() {
             script += &format!("{kind} {name} {}{path}\n", echo.origin);
         }
     }
-    // The last mark is there for certain: a word of its own settings. If that is not found, nothing would be.
-    let mut marks: Vec<String> = forms.iter().map(|(_, form)| mark(form)).collect();
-    marks.push(mark(b"this-is-in-its-memory"));
     let mut home = Home::new(&format!(
         r#"log: {{ level: trace, format: json }}
 {SENDPILOT}handlers:
@@ -200,17 +195,13 @@ subscriptions:
     for (name, _, value) in SECRETS {
         home.set_env(&name.to_uppercase(), &value.replace("ORIGIN", &echo.origin));
     }
-    let mut daemon = home.start().await;
-    daemon.client().send(&Event::new("evt_1", "message.received")).await.unwrap();
-    let row = wait_for("the third attempt", async || {
-        let listed = home.json(&["deliveries", "list", "--status", "done"]);
-        listed["rows"].as_array().unwrap().first().cloned()
-    })
-    .await;
-    let name = row["delivery"].as_str().unwrap();
+    home
+}
 
-    // Every one was sent, or nothing is shown by what follows.
-    let arrived = format!("{:?}", echo.seen());
+/// Or nothing is shown by what is nowhere.
+fn every_secret_arrived(seen: &[Seen]) {
+    let arrived = format!("{seen:?}");
+    let body: Vec<u8> = seen.iter().flat_map(|seen| seen.body.clone()).collect();
     for (secret, kind, value) in SECRETS {
         let wire = match kind {
             "basic" => STANDARD.encode(format!("user:{value}")),
@@ -218,26 +209,18 @@ subscriptions:
             "url" => value.replace("ORIGIN", ""),
             _ => value.to_owned(),
         };
-        let body: Vec<u8> = echo.seen().into_iter().flat_map(|seen| seen.body).collect();
-        assert!(
-            arrived.contains(&wire) || contains(&body, wire.as_bytes()),
-            "{secret} did not arrive: {arrived}"
-        );
+        assert!(arrived.contains(&wire) || contains(&body, wire.as_bytes()), "{secret}: {arrived}");
     }
+}
 
-    // What it got, it told: the history, the log, the shelf and its memory know the echo, and no secret.
-    let shown = home.json(&["deliveries", "show", name]);
-    let attempts = shown["attempts"].as_array().unwrap();
-    assert_eq!(attempts.len(), 3);
-    let last = attempts[2]["note"].as_str().unwrap();
-    assert!(last.starts_with(&format!("found [{}] of {} marks", forms.len(), marks.len())), "{last}");
-    assert!(shown.to_string().contains("echo-of") && shown.to_string().contains("[secret bearer_one]"));
+/// Whatever the command line prints, asked of the running daemon.
+fn no_answer_has(home: &Home, delivery: &str, forms: &[(String, Vec<u8>)]) {
     for arguments in [
-        &["deliveries", "show", name][..],
-        &["deliveries", "show", name, "--json"],
+        &["deliveries", "show", delivery][..],
+        &["deliveries", "show", delivery, "--json"],
         &["deliveries", "list", "--json"],
         &["events", "list", "--json"],
-        &["events", "show", name.split('.').next().unwrap(), "--json"],
+        &["events", "show", delivery.split('.').next().unwrap(), "--json"],
         &["handlers", "list", "--json"],
         &["sources", "show", "--json"],
         &["store", "export"],
@@ -247,9 +230,37 @@ subscriptions:
         let output = home.cli(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(!output.stdout.is_empty(), "{arguments:?}");
-        is_clean(&format!("{arguments:?}"), &output.stdout, &forms);
-        is_clean(&format!("{arguments:?}"), &output.stderr, &forms);
+        is_clean(&format!("{arguments:?}"), &output.stdout, forms);
+        is_clean(&format!("{arguments:?}"), &output.stderr, forms);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_used_and_nowhere_to_be_seen() {
+    let echo = Echo::start().await;
+    let forms = all_forms(&echo);
+    // The last mark is there for certain: a word of its own settings. If that is not found, nothing would be.
+    let mut marks: Vec<String> = forms.iter().map(|(_, form)| mark(form)).collect();
+    marks.push(mark(b"this-is-in-its-memory"));
+    let home = spying(&echo, &marks);
+    let mut daemon = home.start().await;
+    daemon.client().send(&Event::new("evt_1", "message.received")).await.unwrap();
+    let row = wait_for("the third attempt", async || {
+        let listed = home.json(&["deliveries", "list", "--status", "done"]);
+        listed["rows"].as_array().unwrap().first().cloned()
+    })
+    .await;
+    let name = row["delivery"].as_str().unwrap();
+    every_secret_arrived(&echo.seen());
+
+    // What it got, it told: the history, the log, the shelf and its memory know the echo, and no secret.
+    let shown = home.json(&["deliveries", "show", name]);
+    let attempts = shown["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 3);
+    let last = attempts[2]["note"].as_str().unwrap();
+    assert!(last.starts_with(&format!("found [{}] of {} marks", forms.len(), marks.len())), "{last}");
+    assert!(shown.to_string().contains("echo-of") && shown.to_string().contains("[secret bearer_one]"));
+    no_answer_has(&home, name, &forms);
     for path in ["/metrics", "/healthz", "/readyz"] {
         is_clean(path, daemon.admin(path).await.1.as_bytes(), &forms);
     }

@@ -4,7 +4,9 @@
 //! missing or does not read, nothing is known, and nothing is said.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -68,17 +70,13 @@ impl Known {
     /// # Errors
     /// What the disk says.
     pub fn write(&self, data: &Path) -> std::io::Result<()> {
-        let mut file = tempfile_beside(data)?;
-        file.1.write_all(&serde_json::to_vec(self).expect("names and lists of texts serialise"))?;
-        file.1.sync_all()?;
-        std::fs::rename(&file.0, data.join(FILE))
+        let beside = data.join(format!("{FILE}.new"));
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&serde_json::to_vec(self).expect("names and lists of texts serialise"))?;
+        file.sync_all()?;
+        std::fs::rename(beside, data.join(FILE))
     }
-}
-
-fn tempfile_beside(data: &Path) -> std::io::Result<(std::path::PathBuf, std::fs::File)> {
-    let path = data.join(format!("{FILE}.new"));
-    let file = std::fs::File::create(&path)?;
-    Ok((path, file))
 }
 
 #[cfg(test)]

@@ -270,7 +270,7 @@ fn odd_segment(text: &[u8]) -> Option<&'static str> {
         let name = segment.split(';').next().unwrap_or_default().trim();
         name == "." || name == ".."
     };
-    segments.iter().any(|segment| is_dots(segment)).then_some("has an encoded `.` or `..`")
+    segments.iter().any(is_dots).then_some("has an encoded `.` or `..`")
 }
 
 fn has_stray_percent(text: &[u8]) -> bool {
