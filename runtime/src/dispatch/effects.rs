@@ -90,10 +90,10 @@ impl LedgerEffects {
     }
 
     /// Nothing leaves whose answer could not be written down.
-    fn make_room(&self) -> Result<(), String> {
+    async fn make_room(&self) -> Result<(), String> {
         // Of the call before, which has its answer.
         *lock(&self.room) = None;
-        let room = self.ledger.may_call();
+        let room = self.ledger.room_for_call().await;
         let room = room.map_err(|refused| Arc::new(store::Error::DiskFull(refused.to_string())));
         *lock(&self.room) = Some(self.told(room)?);
         Ok(())
@@ -141,7 +141,7 @@ impl host::Effects for LedgerEffects {
 
     fn begin(&self) -> host::EffectFuture<'_, ()> {
         Box::pin(async move {
-            self.make_room()?;
+            self.make_room().await?;
             self.told(self.begin_once().await)
         })
     }
@@ -150,7 +150,7 @@ impl host::Effects for LedgerEffects {
     fn note(&self, entry: Bytes, is_intent: bool) -> host::EffectFuture<'_, ()> {
         Box::pin(async move {
             if is_intent {
-                self.make_room()?;
+                self.make_room().await?;
             }
             let note = async {
                 let (entry, now) = ((entry, is_intent), Millis::now());

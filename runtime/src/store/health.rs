@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Refused;
@@ -25,8 +25,7 @@ pub(super) struct Health {
     closing: AtomicBool,
     free_bytes: AtomicU64,
     checked: Mutex<Option<Duration>>,
-    /// Calls that have left, or are about to, and have no answer on disk yet.
-    calls: Arc<AtomicU64>,
+    calls: Arc<Calls>,
     pub live_bytes: AtomicU64,
     /// Of the idempotency keys, if all were copied forward.
     pub key_bytes: AtomicU64,
@@ -128,29 +127,48 @@ impl Health {
         self.live_bytes.load(Ordering::Relaxed).saturating_add(self.key_bytes.load(Ordering::Relaxed))
     }
 
-    /// Why no attempt may start.
+    /// Why no attempt may start: it could not even make one call.
     pub(super) fn may_begin(&self) -> Result<(), Refused> {
         if let Some(stopped) = self.stopped() {
             return Err(stopped);
         }
-        let free_bytes = self.free_bytes();
-        if free_bytes < ATTEMPT_RESERVE_BYTES {
-            return Err(Refused::DiskFull { free_bytes, reserve_bytes: ATTEMPT_RESERVE_BYTES });
-        }
-        Ok(())
+        self.room_for(1)
     }
 
-    /// Why no call may leave: its answer, or those of the calls in flight, would not find room.
-    pub(super) fn may_call(&self) -> Result<CallRoom, Refused> {
-        if let Some(stopped) = self.stopped() {
-            return Err(stopped);
-        }
-        let room = CallRoom::of(&self.calls);
-        let reserve_bytes = ATTEMPT_RESERVE_BYTES + self.calls.load(Ordering::Relaxed) * CALL_RESERVE_BYTES;
+    fn room_for(&self, calls: u64) -> Result<(), Refused> {
+        let reserve_bytes = ATTEMPT_RESERVE_BYTES + calls * CALL_RESERVE_BYTES;
         let free_bytes = self.free_bytes();
         match free_bytes < reserve_bytes {
             true => Err(Refused::DiskFull { free_bytes, reserve_bytes }),
-            false => Ok(room),
+            false => Ok(()),
+        }
+    }
+
+    /// Room for the answer of one call beside those of all calls in flight. Where it is they that have the room, it is
+    /// waited for.
+    ///
+    /// # Errors
+    /// Why none can be had, though no call is in flight.
+    pub(super) async fn room_for_call(&self) -> Result<CallRoom, Refused> {
+        loop {
+            let mut ended = std::pin::pin!(self.calls.ended.notified());
+            // From here on: an end between the look and the wait is not missed.
+            ended.as_mut().enable();
+            if let Some(stopped) = self.stopped() {
+                return Err(stopped);
+            }
+            {
+                let mut in_flight = self.calls.in_flight();
+                match self.room_for(*in_flight + 1) {
+                    Ok(()) => {
+                        *in_flight += 1;
+                        return Ok(CallRoom(Arc::clone(&self.calls)));
+                    }
+                    Err(refused) if *in_flight == 0 => return Err(refused),
+                    Err(_) => {}
+                }
+            }
+            ended.await;
         }
     }
 
@@ -169,20 +187,27 @@ impl Health {
     }
 }
 
-/// Room on the disk for the answer of one call, until this is dropped.
-#[derive(Debug)]
-pub struct CallRoom(Arc<AtomicU64>);
+/// Calls that have left, or are about to, and have no answer on disk yet.
+#[derive(Debug, Default)]
+struct Calls {
+    count: Mutex<u64>,
+    ended: tokio::sync::Notify,
+}
 
-impl CallRoom {
-    fn of(calls: &Arc<AtomicU64>) -> CallRoom {
-        calls.fetch_add(1, Ordering::Relaxed);
-        CallRoom(Arc::clone(calls))
+impl Calls {
+    fn in_flight(&self) -> MutexGuard<'_, u64> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Room on the disk for the answer of one call, until this is dropped.
+#[derive(Debug)]
+pub struct CallRoom(Arc<Calls>);
+
 impl Drop for CallRoom {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        *self.0.in_flight() -= 1;
+        self.0.ended.notify_waiters();
     }
 }
 

@@ -98,10 +98,13 @@ impl Ledger {
         self.core().health.may_begin()
     }
 
-    /// Whether a call may leave: beside what settling needs there is room for its answer, and for those of all calls in
-    /// flight. The room is kept for as long as the value lives: until the answer is written down.
-    pub fn may_call(&self) -> Result<CallRoom, Refused> {
-        self.core().health.may_call()
+    /// Room on the disk for the answer of a call, beside what settling needs and the answers of all calls in flight. It is
+    /// kept for as long as the value lives: until the answer is written down. Waits where other calls have it.
+    ///
+    /// # Errors
+    /// None can be had, though no call is in flight; or the store has stopped.
+    pub async fn room_for_call(&self) -> Result<CallRoom, Refused> {
+        self.core().health.room_for_call().await
     }
 
     // === lanes ===

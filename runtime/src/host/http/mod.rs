@@ -342,13 +342,14 @@ impl Session {
             // An error page: its beginning tells what it has to tell.
             self.trace.log(LogLevel::Warn, "the answer is over the cap; the plugin gets its beginning", &[]);
         }
-        Ok(Response {
-            call,
-            recorded: false,
-            status,
-            headers: self.headers(&headers),
-            body: if is_cut { self.grant.mask.beginning(body) } else { self.grant.mask.bytes(body) },
-        })
+        let mut body = if is_cut { self.grant.mask.beginning(body) } else { self.grant.mask.bytes(body) };
+        // A mask may be longer than what it hides.
+        let bytes_max = self.grant.limits.response_bytes;
+        if body.len() > bytes_max && (200..300).contains(&status) {
+            return Err(Error::ResponseTooLarge(status));
+        }
+        body.truncate(bytes_max);
+        Ok(Response { call, recorded: false, status, headers: self.headers(&headers), body })
     }
 
     fn headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {

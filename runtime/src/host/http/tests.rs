@@ -260,6 +260,27 @@ fn a_secret_across_the_cap_of_an_error_page_is_not_seen_in_part() {
 }
 
 #[test]
+fn a_mask_makes_no_answer_longer_than_its_cap() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let setup = |path: &str, cap: usize| {
+            let setup = Setup::new("credential").calling(&origin, path).secret("token", "abcd", &[&origin]);
+            setup.limits(|l| l.response_bytes = cap)
+        };
+        setup("/echo", limits::HTTP_RESPONSE_BYTES_MAX).call().await;
+        let told = seen.all().pop().unwrap();
+        assert!(told.contains("Bearer abcd"), "{told}");
+        let called = setup("/echo", told.len()).call().await;
+        assert_eq!(note(&called), "Error::ResponseTooLarge(200)");
+        let cap = told.len() + "-error".len();
+        let called = setup("/echo-error", cap).call().await;
+        let (head, body) = note(&called).split_once("] ").unwrap();
+        assert!(head.starts_with("0 500 [") && body.contains("[secret token]"), "{}", note(&called));
+        assert_eq!(body.len(), cap);
+    });
+}
+
+#[test]
 fn a_secret_url_is_called_and_never_seen() {
     on_guests(async {
         let (origin, seen) = server().await;
