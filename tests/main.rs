@@ -8,6 +8,7 @@ mod carry;
 mod demo;
 mod effects;
 mod faults;
+mod grants;
 mod hostile;
 mod house;
 mod kill;

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::door::Door;
 use super::keep::Keeper;
-use super::{Plan, build};
+use super::{Known, Plan, build};
 use crate::admin::{Admin, Facts, SOCKET_NAME};
 use crate::config::Config;
 use crate::dispatch::Dispatch;
@@ -48,6 +48,7 @@ impl Daemon {
         let front = Door::bind(config.server.listen, "server.listen")?;
         let back = config.admin.listen.map(|address| Door::bind(address, "admin.listen")).transpose()?;
         let ledger = open_store(config).await?;
+        remember_asks(config, handlers);
         build::hold_what_nobody_wants(config, handlers, &ledger).await?;
         let metrics = Metrics::default();
         let (sources, source_facts) = build::sources(config, environment, &ledger).await?;
@@ -157,6 +158,15 @@ async fn open_store(config: &Config) -> Result<Ledger, String> {
         "the store is open"
     );
     Ok(ledger)
+}
+
+/// For the next start. The directory is this daemon's by now.
+fn remember_asks(config: &Config, handlers: &build::Handlers) {
+    let data = &config.store.path;
+    let known = Known::read(data).with(handlers, |name| config.handlers.contains_key(name));
+    if let Err(error) = known.write(data) {
+        warn!(%error, "cannot write down what plugins ask for; the next start will not say what is new");
+    }
 }
 
 fn serve_admin(

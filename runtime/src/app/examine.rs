@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::asks::Known;
 use crate::config::{self, Report, Request, Secrets, Tools, Validity};
 use crate::host::{self, Engine, Grants, Handler};
 use crate::intake;
@@ -28,6 +29,8 @@ pub struct Examination<'a> {
     pub cache: Option<PathBuf>,
     /// When the daemon first saw a secret below a newer one, where somebody knows.
     pub demoted_at: &'a dyn Fn(&Name, Fingerprint) -> Option<Millis>,
+    /// What the plugins of the last run asked for.
+    pub known: Known,
 }
 
 impl Examination<'_> {
@@ -41,7 +44,10 @@ impl Examination<'_> {
         let handlers = RefCell::new(BTreeMap::new());
         let bind = |plugin: &Path, grants: Grants| {
             let name = grants.name.clone();
-            let (handler, problems) = config::bind(&engine, plugin, grants);
+            let (handler, mut problems) = config::bind(&engine, plugin, grants);
+            let more = handler.as_ref().and_then(|handler| self.known.warning(&name, handler.plugin()));
+            let warning = |message| host::Problem { key: "plugin".to_owned(), message, fatal: false };
+            problems.extend(more.map(warning));
             handlers.borrow_mut().extend(handler.map(|handler| (name, Arc::new(handler))));
             problems
         };

@@ -11,6 +11,7 @@ use crate::config::{self, Config, Environment, Problems, Request};
 use crate::host;
 use crate::words::limits;
 
+mod asks;
 mod build;
 mod daemon;
 mod door;
@@ -19,6 +20,7 @@ mod keep;
 mod logging;
 mod signals;
 
+pub use asks::Known;
 pub use examine::{Examination, Examined};
 
 use daemon::Daemon;
@@ -75,6 +77,7 @@ fn examine(request: &Request) -> Result<(Config, Problems, build::Handlers), Str
         read_secrets: true,
         cache: Some(config.store.path.join(PLUGIN_CACHE)),
         demoted_at: &|_, _| None,
+        known: Known::read(&config.store.path),
     };
     let Examined { report, handlers } = examination.run().map_err(|e| e.to_string())?;
     let (config, warnings) = report.sound().map_err(|problems| problems.to_string())?;

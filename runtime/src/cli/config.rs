@@ -10,7 +10,7 @@ use super::screen::{Screen, Tone, clean};
 use super::{ConfigFiles, Ended, Result, setup, wait_for};
 use crate::admin::SOCKET_NAME;
 use crate::admin::view::SourcesView;
-use crate::app::Examination;
+use crate::app::{Examination, Known};
 use crate::config::{self, Problem, Report, Severity};
 use crate::words::event::Name;
 use crate::words::secret::Fingerprint;
@@ -79,6 +79,7 @@ impl Check {
             read_secrets: !self.no_secrets,
             cache: None,
             demoted_at: &|source, secret| seen.get(&(source.clone(), secret)).copied(),
+            known: setup::data_dir(&self.files.config).map(|dir| Known::read(&dir)).unwrap_or_default(),
         };
         let examined = examination.run().map_err(|e| Failure::failed(e.to_string()))?;
         Ok(examined.report)

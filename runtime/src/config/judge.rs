@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::problem::{Problem, Problems};
 use super::read::nearest;
-use super::types::{Config, Handler, Source, Subscription, Tls};
+use super::types::{Config, Handler, OriginGrant, Source, Subscription, Tls};
 use super::values::{Holder, is_loopback_origin};
 use crate::store::Durability;
 use crate::verify;
@@ -176,13 +176,23 @@ impl Judge<'_> {
 
     fn grants(&mut self, name: &Name, handler: &Handler) {
         let section = format!("handlers.{name}");
-        for (i, origin) in handler.grants.http.iter().enumerate() {
+        for (i, grant) in handler.grants.http.iter().enumerate() {
+            let (key, origin) = (format!("{section}.grants.http.{i}"), &grant.origin);
+            let is_whole = |other: &&OriginGrant| other.methods.is_empty() && other.paths.is_empty();
+            let before = handler.grants.http[..i].iter().filter(is_whole);
+            if before.into_iter().any(|whole| covers(&whole.origin, origin)) {
+                let why = format!(
+                    "`{origin}` is granted whole further up, and the first grant that lets a call through counts; \
+                     type this one above it, or take one of them away"
+                );
+                self.warn(&key, why);
+            }
             if origin.starts_with("http://") && !is_loopback_origin(origin) {
                 let why = format!(
                     "calls to `{origin}` travel in plain text; type `{}`",
                     origin.replacen("http", "https", 1)
                 );
-                self.warn(&format!("{section}.grants.http.{i}"), why);
+                self.warn(&key, why);
             }
         }
         for (i, network) in handler.grants.networks.iter().enumerate() {
@@ -193,7 +203,7 @@ impl Judge<'_> {
         }
         for (secret, bound) in &handler.secrets {
             for (i, origin) in bound.to.iter().enumerate() {
-                if !handler.grants.http.iter().any(|granted| covers(granted, origin)) {
+                if !handler.grants.http.iter().any(|granted| covers(&granted.origin, origin)) {
                     let why = format!(
                         "`{origin}` is not granted; type `grants: {{ http: [ \"{origin}\" ] }}`, or take it \
                          away here"

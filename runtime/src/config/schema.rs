@@ -2,8 +2,8 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::types::Config;
-use super::values::{AddressText, SecretText, TimeText};
+use super::types::{Config, OriginGrant};
+use super::values::{AddressText, OriginText, SecretText, TimeText};
 use crate::verify;
 
 /// `longshore config schema`
@@ -29,6 +29,13 @@ pub(super) fn address_or_off(generator: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn preset(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": verify::preset_names() })
+}
+
+/// An origin alone, or with what of it is granted.
+pub(super) fn origin_grants(generator: &mut SchemaGenerator) -> Schema {
+    let whole = generator.subschema_for::<OriginText>();
+    let part = generator.subschema_for::<OriginGrant>();
+    json_schema!({ "type": "array", "items": { "anyOf": [whole, part] } })
 }
 
 /// `env:NAME` alone, or with the time at which it ends.

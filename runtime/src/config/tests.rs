@@ -275,7 +275,7 @@ fn the_environment_finds_names_that_a_shell_cannot_spell() {
     ]);
     let config = scene.sound(&["config.yaml"]);
     assert!(!config.handlers["crm-sync"].enabled);
-    assert_eq!(config.handlers["crm-sync"].grants.http, ["https://api.example.com"]);
+    assert_eq!(config.handlers["crm-sync"].grants.http[0].origin, "https://api.example.com");
     assert_eq!(config.server.max_body, 1 << 20);
     assert!(config.server.behind_proxy);
 }
@@ -670,6 +670,100 @@ fn what_to_do_about_calls_is_a_word_of_a_few() {
     }
 }
 
+fn with_grant(grant: &str) -> String {
+    sound_with(ACME).replace("note.wasm", &format!("note.wasm, grants: {{ http: [ {grant} ] }}"))
+}
+
+#[test]
+fn an_origin_is_granted_whole_or_in_part() {
+    let granted = |grant: &str| {
+        let config = Scene::new(&[("config.yaml", &with_grant(grant))]).sound(&["config.yaml"]);
+        let name = Name::new("note").unwrap();
+        config.handlers[&name].grants(&name, BTreeMap::new()).origins
+    };
+    let whole = host::OriginGrant::from("https://a.example.com");
+    assert_eq!(granted("\"https://a.example.com\""), std::slice::from_ref(&whole));
+    assert_eq!(granted("{ origin: \"https://a.example.com/\" }"), std::slice::from_ref(&whole));
+    let part = granted(
+        "{ origin: \"https://a.example.com\", methods: [ GET, POST ], paths: [ /crm/v3/ ], on_unknown: park, \
+         on_changed: keep, idempotency_key: { header: X-Key, ttl: 24h } }",
+    );
+    let expected = host::OriginGrant {
+        methods: vec!["GET".to_owned(), "POST".to_owned()],
+        paths: vec!["/crm/v3/".to_owned()],
+        on_unknown: Some(host::OnUnknown::Park),
+        on_changed: Some(host::OnChanged::Keep),
+        key_header: Some("X-Key".to_owned()),
+        key_ttl: Some(std::time::Duration::from_secs(24 * 3600)),
+        ..whole
+    };
+    assert_eq!(part, [expected]);
+}
+
+#[test]
+fn a_slip_in_a_grant_is_told_at_its_place() {
+    let cases = [
+        ("{ methods: [ GET ] }", "origin", "type `origin: "),
+        ("{ origin: a.example.com }", "origin", "type `https://a.example.com`"),
+        ("{ origin: \"https://a.example.com\", methods: [ GET, get ] }", "methods.1", "as `GET`"),
+        ("{ origin: \"https://a.example.com\", methods: GET }", "methods", "type `methods: [ GET, POST ]`"),
+        ("{ origin: \"https://a.example.com\", paths: [ crm ] }", "paths.0", "as `/crm/v3/`"),
+        ("{ origin: \"https://a.example.com\", paths: [ /a%2fb ] }", "paths.0", "an encoded slash"),
+        ("{ origin: \"https://a.example.com\", on_unknown: keep }", "on_unknown", "`resend` or `park`"),
+        ("{ origin: \"https://a.example.com\", on_changed: resend }", "on_changed", "`keep` or `send`"),
+        (
+            "{ origin: \"https://a.example.com\", idempotency_key: { header: Host } }",
+            "idempotency_key.header",
+            "has another use",
+        ),
+        (
+            "{ origin: \"https://a.example.com\", idempotency_key: { ttl: 0s } }",
+            "idempotency_key.ttl",
+            "from 1s to 365d",
+        ),
+        (
+            "{ origin: \"https://a.example.com\", idempotency_key: { ttl: 366d } }",
+            "idempotency_key.ttl",
+            "from 1s to 365d",
+        ),
+        ("{ origin: \"https://a.example.com\", path: [ /a ] }", "path", "type `paths`"),
+        ("5", "", "text"),
+    ];
+    for (grant, field, expected) in cases {
+        let said = Scene::new(&[("config.yaml", &with_grant(grant))]).problems(&["config.yaml"]);
+        let key = format!(" handlers.note.grants.http.0.{field}");
+        let key = key.trim_end_matches('.');
+        assert!(
+            said.len() == 1 && said[0].contains(&format!("{key}: ")) && said[0].contains(expected),
+            "{grant}: {said:?}"
+        );
+    }
+    let twice = "\"https://*.example.com\", { origin: \"https://a.example.com\", methods: [ GET ] }";
+    let said = Scene::new(&[("config.yaml", &with_grant(twice))]).problems(&["config.yaml"]);
+    assert!(said.len() == 1 && said[0].contains("granted whole further up"), "{said:?}");
+}
+
+/// The items of a list are not among the sections of the test of all keys below.
+#[test]
+fn the_schema_knows_the_keys_of_a_grant() {
+    let schema = schema();
+    let mut sections = BTreeMap::new();
+    schema_names(&schema, &schema, "", &mut sections);
+    for (section, below) in [("", ""), (".idempotency_key", "idempotency_key: ")] {
+        let names = sections[&format!("handlers.*.grants.http.0{section}")].clone();
+        let mistake = match below {
+            "" => "qqqqqqqqqqqq: 1".to_owned(),
+            below => format!("{below} {{ qqqqqqqqqqqq: 1 }}"),
+        };
+        let grant = format!("{{ origin: \"https://a.example.com\", {mistake} }}");
+        let said = Scene::new(&[("config.yaml", &with_grant(&grant))]).problems(&["config.yaml"]);
+        let (_, list) = said[0].split_once("type one of ").unwrap();
+        let mut known: Vec<String> = list.split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
+        known.sort();
+        assert_eq!(known, names, "{section}");
+    }
+}
+
 /// `most` of something at `key` are taken, one more is refused.
 fn keeps_its_maximum(key: &str, most: usize, value: impl Fn(usize) -> Value) {
     let base =
@@ -694,6 +788,13 @@ fn lists_keep_their_maximum() {
         l::ORIGINS_MAX,
         list(|i| format!("https://a{i}.example.com")),
     );
+    for (field, most, item) in [("methods", l::ORIGIN_METHODS_MAX, "M"), ("paths", l::ORIGIN_PATHS_MAX, "/")]
+    {
+        keeps_its_maximum("handlers.note.grants.http", most, move |n| {
+            let items: Vec<String> = (0..n).map(|i| format!("{item}{i}")).collect();
+            json!([{ "origin": "https://a0.example.com", field: items }])
+        });
+    }
     keeps_its_maximum("handlers.note.grants.networks", l::NETWORKS_MAX, list(|i| format!("10.0.{i}.0/24")));
     keeps_its_maximum("subscriptions.all.events", l::EVENT_PATTERNS_MAX, list(|i| format!("e{i}")));
 }
@@ -752,6 +853,9 @@ fn schema_names(schema: &Value, root: &Value, path: &str, into: &mut BTreeMap<St
         schema_names(alternative, root, path, into);
     }
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    if let Some(items) = schema.get("items") {
+        schema_names(items, root, &below("0"), into);
+    }
     if let Some(others) = schema.get("additionalProperties").filter(|others| others.is_object()) {
         schema_names(others, root, &below("*"), into);
     }
@@ -769,7 +873,7 @@ fn the_schema_and_the_reader_know_the_same_keys() {
     let schema = schema();
     let mut by_section = BTreeMap::new();
     schema_names(&schema, &schema, "", &mut by_section);
-    by_section.retain(|section, _| !section.contains("scheme") && !section.contains("event"));
+    by_section.retain(|section, _| !["scheme", "event", ".0"].iter().any(|part| section.contains(part)));
     assert_eq!(by_section.len(), 15, "{by_section:#?}");
     for (section, names) in by_section {
         let path = section.replace("sources.*", "sources.acme").replace("handlers.*", "handlers.note");

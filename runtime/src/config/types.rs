@@ -457,12 +457,45 @@ pub struct HandlerSecret {
 #[derive(Clone, Debug, Default, JsonSchema)]
 #[schemars(deny_unknown_fields, extend("required" = []))]
 pub struct Grants {
-    /// Origins that it may call.
-    #[schemars(with = "Vec<OriginText>", extend("default" = []))]
-    pub http: Vec<String>,
+    /// Origins that it may call: all of one, or some of its methods and paths.
+    #[schemars(schema_with = "schema::origin_grants", extend("default" = []))]
+    pub http: Vec<OriginGrant>,
     /// Private networks that these origins may resolve to.
     #[schemars(with = "Vec<NetworkText>", extend("default" = []))]
     pub networks: Vec<IpNet>,
+}
+
+/// An origin that a handler may call, and how. The first of the list that lets a call through says what is done about it.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = ["origin"]))]
+pub struct OriginGrant {
+    #[schemars(with = "OriginText")]
+    pub origin: String,
+    /// Methods, `GET`; without them, all.
+    #[schemars(extend("default" = []))]
+    pub methods: Vec<String>,
+    /// Beginnings of paths in whole segments, `/crm/v3/`; without them, all.
+    #[schemars(extend("default" = []))]
+    pub paths: Vec<String>,
+    /// In place of the handler's `effects.on_unknown`. `resend` is for calls too that no key protects any more.
+    #[schemars(with = "Option<String>", extend("enum" = ["resend", "park"]))]
+    pub on_unknown: Option<host::OnUnknown>,
+    /// In place of the handler's `effects.on_changed`.
+    #[schemars(with = "Option<String>", extend("enum" = ["park", "keep", "send"]))]
+    pub on_changed: Option<host::OnChanged>,
+    pub idempotency_key: IdempotencyKey,
+}
+
+/// How a service reads the keys by which it knows a call that it has seen.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct IdempotencyKey {
+    /// The header that carries them.
+    #[schemars(with = "String", extend("default" = "Idempotency-Key"))]
+    pub header: Option<String>,
+    /// How long the service remembers one after it was first sent; without it, for as long as a delivery lives.
+    #[schemars(with = "Option<SpanText>")]
+    pub ttl: Option<Duration>,
 }
 
 /// The budget of one attempt, and the pace of the lane.
@@ -482,7 +515,7 @@ pub struct Limits {
     /// Outbound calls of one attempt.
     #[schemars(extend("default" = 64))]
     pub calls: u32,
-    /// Bytes sent and received by the calls of one attempt.
+    /// What the calls of one attempt add to the record: requests that change something, and answers.
     #[schemars(with = "SizeText", extend("default" = "4MiB"))]
     pub call_bytes: u64,
 }
@@ -544,7 +577,7 @@ impl Handler {
             name: name.clone(),
             settings: self.settings.clone(),
             secrets: secrets.into_iter().filter_map(bound).collect(),
-            origins: self.grants.http.clone(),
+            origins: self.grants.http.iter().map(OriginGrant::for_host).collect(),
             networks: self.grants.networks.clone(),
             limits: self.call_limits(),
             effects: host::EffectPolicy {
@@ -589,10 +622,86 @@ impl HandlerSecret {
 impl Grants {
     fn read(fields: &mut Fields<'_>) -> Grants {
         Grants {
-            http: fields
-                .list("http", l::ORIGINS_MAX, "http: [ \"https://…\" ]", |n| n.read(values::origin)),
+            http: fields.list("http", l::ORIGINS_MAX, "http: [ \"https://…\" ]", OriginGrant::read),
             networks: fields
                 .list("networks", l::NETWORKS_MAX, "networks: [ 10.0.0.0/8 ]", |n| n.read(values::network)),
+        }
+    }
+}
+
+const ORIGIN_GRANT_EXAMPLE: &str = "{ origin: \"https://…\", methods: [ GET ], paths: [ /v1/ ] }";
+
+impl OriginGrant {
+    fn read(node: &Node<'_>) -> Option<OriginGrant> {
+        if !node.value.is_object() {
+            return Some(OriginGrant::whole(node.read(values::origin)?));
+        }
+        node.fields(ORIGIN_GRANT_EXAMPLE, |fields| {
+            let example = "origin: \"https://…\"";
+            let origin = fields.required("origin", example, values::origin);
+            let word = |check: fn(&str) -> Result<(), String>| {
+                move |node: &Node<'_>| {
+                    node.read(|node| {
+                        let text = values::text(node)?;
+                        check(&text).map(|()| text)
+                    })
+                }
+            };
+            let grant = OriginGrant {
+                origin: String::new(),
+                methods: fields.list(
+                    "methods",
+                    l::ORIGIN_METHODS_MAX,
+                    "methods: [ GET, POST ]",
+                    word(host::granted::method),
+                ),
+                paths: fields.list(
+                    "paths",
+                    l::ORIGIN_PATHS_MAX,
+                    "paths: [ /v1/ ]",
+                    word(host::granted::path),
+                ),
+                on_unknown: on_unknown(fields),
+                on_changed: on_changed(fields),
+                idempotency_key: fields.section("idempotency_key", IdempotencyKey::read),
+            };
+            origin.map(|origin| OriginGrant { origin, ..grant })
+        })?
+    }
+
+    /// Every method and path of it, with the handler's policy.
+    fn whole(origin: String) -> OriginGrant {
+        OriginGrant {
+            origin,
+            methods: Vec::new(),
+            paths: Vec::new(),
+            on_unknown: None,
+            on_changed: None,
+            idempotency_key: IdempotencyKey::default(),
+        }
+    }
+
+    fn for_host(&self) -> host::OriginGrant {
+        host::OriginGrant {
+            origin: self.origin.clone(),
+            methods: self.methods.clone(),
+            paths: self.paths.clone(),
+            on_unknown: self.on_unknown,
+            on_changed: self.on_changed,
+            key_header: self.idempotency_key.header.clone(),
+            key_ttl: self.idempotency_key.ttl,
+        }
+    }
+}
+
+impl IdempotencyKey {
+    fn read(fields: &mut Fields<'_>) -> IdempotencyKey {
+        IdempotencyKey {
+            header: fields.optional("header", |node| {
+                let text = values::text(node)?;
+                host::granted::key_header(&text).map(|_| text)
+            }),
+            ttl: fields.optional_within("ttl", l::KEY_TTL_RANGE),
         }
     }
 }
@@ -619,20 +728,21 @@ impl Limits {
 
 impl Effects {
     fn read(fields: &mut Fields<'_>) -> Effects {
-        use host::{OnChanged, OnUnknown};
         Effects {
-            on_unknown: fields.choice(
-                "on_unknown",
-                OnUnknown::default(),
-                &[("resend", OnUnknown::Resend), ("park", OnUnknown::Park)],
-            ),
-            on_changed: fields.choice(
-                "on_changed",
-                OnChanged::default(),
-                &[("park", OnChanged::Park), ("keep", OnChanged::Keep), ("send", OnChanged::Send)],
-            ),
+            on_unknown: on_unknown(fields).unwrap_or_default(),
+            on_changed: on_changed(fields).unwrap_or_default(),
         }
     }
+}
+
+fn on_unknown(fields: &mut Fields<'_>) -> Option<host::OnUnknown> {
+    use host::OnUnknown::{Park, Resend};
+    fields.choice("on_unknown", None, &[("resend", Some(Resend)), ("park", Some(Park))])
+}
+
+fn on_changed(fields: &mut Fields<'_>) -> Option<host::OnChanged> {
+    use host::OnChanged::{Keep, Park, Send};
+    fields.choice("on_changed", None, &[("park", Some(Park)), ("keep", Some(Keep)), ("send", Some(Send))])
 }
 
 impl Retry {

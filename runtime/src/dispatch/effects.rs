@@ -1,13 +1,13 @@
 //! Effects: what one attempt does to the world, written into the ledger before it is done.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{self, BoxFuture};
 
 use crate::host;
-use crate::store::{self, Ledger, OpenDelivery, StoredEvent};
+use crate::store::{self, CallRoom, HeldEffects, Ledger, OpenDelivery, StoredEvent};
 use crate::words::digest::Digest;
 use crate::words::event::{DeliveryId, Name};
 use crate::words::time::Millis;
@@ -33,6 +33,10 @@ pub struct LedgerEffects {
     /// Goes on where who asked first is gone: a guest whose time was over meanwhile.
     begun: OnceLock<Written>,
     failed: Mutex<Option<Arc<store::Error>>>,
+    /// For the answer of the call in flight; an attempt has one at a time.
+    room: Mutex<Option<CallRoom>>,
+    /// For what the attempt holds of earlier ones.
+    held: Mutex<Option<HeldEffects>>,
 }
 
 impl LedgerEffects {
@@ -56,6 +60,8 @@ impl LedgerEffects {
             was_tried: number > 1,
             begun: OnceLock::new(),
             failed: Mutex::default(),
+            room: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -83,14 +89,24 @@ impl LedgerEffects {
 
     /// What the store said when it stopped a call.
     pub fn failure(&self, why: &str) -> Arc<store::Error> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let failed = lock(&self.failed).clone();
         failed.unwrap_or_else(|| Arc::new(store::Error::Effect(self.delivery.clone(), why.to_owned())))
+    }
+
+    /// Nothing leaves whose answer could not be written down.
+    async fn make_room(&self) -> Result<(), String> {
+        // Of the call before, which has its answer.
+        *lock(&self.room) = None;
+        let room = self.ledger.room_for_call().await;
+        let room = room.map_err(|refused| Arc::new(store::Error::DiskFull(refused.to_string())));
+        *lock(&self.room) = Some(self.told(room)?);
+        Ok(())
     }
 
     fn told<T>(&self, result: Result<T, Arc<store::Error>>) -> Result<T, String> {
         result.map_err(|error| {
             let why = error.to_string();
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            *lock(&self.failed) = Some(error);
             why
         })
     }
@@ -119,6 +135,10 @@ impl host::Effects for LedgerEffects {
             if !self.was_tried && self.begun.get().is_none() {
                 return Ok(host::Before::default());
             }
+            // An attempt that runs again lets go first, or it could wait for itself.
+            *lock(&self.held) = None;
+            let held = self.told(self.ledger.hold_effects(&self.delivery).await.map_err(Arc::new))?;
+            *lock(&self.held) = Some(held);
             let noted = self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))?;
             if noted.round > 0 {
                 let (source, at, id) = &self.of;
@@ -129,14 +149,17 @@ impl host::Effects for LedgerEffects {
     }
 
     fn begin(&self) -> host::EffectFuture<'_, ()> {
-        Box::pin(async move { self.told(self.begin_once().await) })
+        Box::pin(async move {
+            self.make_room().await?;
+            self.told(self.begin_once().await)
+        })
     }
 
     /// Both are asked for before either is waited for, so that one sync carries them.
     fn note(&self, entry: Bytes, is_intent: bool) -> host::EffectFuture<'_, ()> {
         Box::pin(async move {
-            if is_intent && let Err(refused) = self.ledger.may_begin() {
-                return self.told(Err(Arc::new(store::Error::DiskFull(refused.to_string()))));
+            if is_intent {
+                self.make_room().await?;
             }
             let note = async {
                 let (entry, now) = ((entry, is_intent), Millis::now());
@@ -144,7 +167,14 @@ impl host::Effects for LedgerEffects {
                 noted.await.map_err(Arc::new)
             };
             let (begun, noted) = future::join(self.begin_once(), note).await;
+            if !is_intent {
+                *lock(&self.room) = None;
+            }
             self.told(begun.and(noted))
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

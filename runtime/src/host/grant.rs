@@ -13,10 +13,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::http::{Client, Error, Mask, Network, Origin, Pattern, parts_of_url};
+use super::http::{Client, Error, Granted, Mask, Network, Origin, Pattern, parts_of_url};
 use super::settings::{self, Settings};
 use super::setup::Setup;
-use super::{BoundSecret, CallLimits, EffectPolicy, Grants, Manifest, Problem, Setting, SettingKind};
+use super::{
+    BoundSecret, CallLimits, EffectPolicy, Grants, Manifest, OriginGrant, Problem, Setting, SettingKind,
+};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
 use crate::words::limits;
@@ -24,12 +26,11 @@ use crate::words::limits;
 /// What one handler may touch, ready to be asked by every call.
 pub(super) struct Grant {
     pub(super) handler: Name,
-    pub(super) origins: Vec<Pattern>,
+    pub(super) origins: Vec<Granted>,
     pub(super) credentials: Credentials,
     pub(super) mask: Arc<Mask>,
     pub(super) settings: Settings,
     pub(super) limits: CallLimits,
-    pub(super) effects: EffectPolicy,
     pub(super) client: Client,
     pub(super) setup: Setup,
     pub(super) setup_digest: Digest,
@@ -54,10 +55,11 @@ impl Grant {
         grants: Grants,
     ) -> Result<(Grant, Vec<Problem>), Vec<Problem>> {
         let mut findings = Findings::default();
-        let origins = findings.origins(&grants.origins);
-        findings.wanted(manifest, &origins, &grants);
+        let origins = findings.origins(&grants.origins, grants.effects);
+        let patterns: Vec<Pattern> = origins.iter().map(|granted| granted.pattern.clone()).collect();
+        findings.wanted(manifest, &patterns, &grants);
         findings.networks(&grants.networks);
-        let secrets = findings.secrets(&grants.secrets, &origins);
+        let secrets = findings.secrets(&grants.secrets, &patterns);
         let values = findings.settings(manifest, &grants);
         findings.limits(&grants.limits, memory_initial);
 
@@ -75,7 +77,6 @@ impl Grant {
             credentials: Credentials { handler: grants.name.clone(), secrets },
             settings: Settings::new(&values),
             limits: grants.limits,
-            effects: grants.effects,
             handler: grants.name,
         };
         Ok((grant, problems))
@@ -91,21 +92,10 @@ impl Grant {
             credentials: Credentials { handler: handler.clone(), secrets: BTreeMap::new() },
             settings: Settings::default(),
             limits: CallLimits { timeout: limits::DESCRIBE_TIMEOUT, calls: 0, ..CallLimits::default() },
-            effects: EffectPolicy::default(),
             setup: Setup::default(),
             setup_digest: Setup::default().digest(),
             handler,
         }
-    }
-
-    pub(super) fn check_origin(&self, origin: &Origin) -> Result<(), Error> {
-        if self.origins.iter().any(|granted| granted.matches(origin)) {
-            return Ok(());
-        }
-        Err(Error::Denied(format!(
-            "{origin} is not granted; add it: handlers.{}.grants.http: [\"{origin}\"]",
-            self.handler
-        )))
     }
 }
 
@@ -164,12 +154,15 @@ impl Findings {
         self.0.push(Problem { key: key.into(), message: message.into(), fatal: false });
     }
 
-    fn origins(&mut self, granted: &[String]) -> Vec<Pattern> {
+    fn origins(&mut self, granted: &[OriginGrant], effects: EffectPolicy) -> Vec<Granted> {
         let mut origins = Vec::with_capacity(granted.len());
-        for text in granted {
-            match Pattern::parse(text) {
-                Ok(pattern) => origins.push(pattern),
-                Err(why) => self.fatal("grants.http", why),
+        for (i, grant) in granted.iter().enumerate() {
+            match Granted::new(grant, effects) {
+                Ok(granted) => origins.push(granted),
+                Err(problems) => {
+                    let at = |field: &str| format!("grants.http.{i}{field}");
+                    problems.into_iter().for_each(|(field, why)| self.fatal(at(&field), why));
+                }
             }
         }
         origins
@@ -181,7 +174,7 @@ impl Findings {
         let wanted: Vec<Pattern> = manifest.origins.iter().flat_map(|text| Pattern::parse(text)).collect();
         let is_usable = wanted.iter().any(is_covered) || is_pointed_elsewhere(grants, granted);
         for origin in wanted.iter().filter(|wanted| !is_covered(wanted)) {
-            let mut all: Vec<String> = grants.origins.iter().map(|text| format!("\"{text}\"")).collect();
+            let mut all: Vec<String> = grants.origins.iter().map(written).collect();
             all.push(format!("\"{origin}\""));
             let message = format!(
                 "{} wants to call {origin}, which is not granted; add it: grants: {{ http: [{}] }}",
@@ -361,6 +354,14 @@ impl Findings {
     }
 }
 
+/// A granted origin as it stands in the file, shortened where it is more than an origin.
+fn written(grant: &OriginGrant) -> String {
+    match *grant == OriginGrant::from(grant.origin.as_str()) {
+        true => format!("\"{}\"", grant.origin),
+        false => format!("{{ origin: \"{}\", … }}", grant.origin),
+    }
+}
+
 /// Whether something that the operator wrote leads to a granted origin.
 fn is_pointed_elsewhere(grants: &Grants, granted: &[Pattern]) -> bool {
     let mut bindings =
@@ -403,7 +404,7 @@ pub(in crate::host) mod tests {
             name: Name::new("h").unwrap(),
             settings: Map::new(),
             secrets: BTreeMap::new(),
-            origins: origins.iter().map(|o| (*o).to_owned()).collect(),
+            origins: origins.iter().map(|o| OriginGrant::from(*o)).collect(),
             networks: vec![],
             limits: CallLimits::default(),
             effects: EffectPolicy::default(),
@@ -458,7 +459,7 @@ pub(in crate::host) mod tests {
         grants.limits = CallLimits { memory_bytes: 1, timeout: Duration::ZERO, ..CallLimits::default() };
         let found = problems(&manifest, grants);
         let expected = [
-            ("grants.http", true, "write scheme and host"),
+            ("grants.http.0", true, "write scheme and host"),
             (
                 "grants.http",
                 true,

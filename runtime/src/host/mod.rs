@@ -5,6 +5,7 @@
 //!
 //! What is not here: when to run (dispatch), what is kept (store), what the operator wrote (config).
 
+mod asks;
 mod bindings;
 mod call;
 mod engine;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+pub use self::asks::Asks;
 pub use self::http::{is_safe as is_safe_method, request_body, rewrite_intent};
 pub use self::log::printable;
 pub use self::setup::Setup;
@@ -105,6 +107,10 @@ impl Plugin {
     pub fn imports(&self) -> &[String] {
         &self.inner.imports
     }
+    /// What of that and of its manifest is power.
+    pub fn asks(&self) -> Asks {
+        Asks::of(self.manifest(), self.imports())
+    }
 }
 
 #[derive(Clone, Debug, serde::Serialize)]
@@ -142,12 +148,41 @@ pub struct Grants {
     pub name: Name,
     pub settings: serde_json::Map<String, serde_json::Value>,
     pub secrets: BTreeMap<String, BoundSecret>,
-    /// `https://hooks.slack.com`, `http://127.0.0.1:8081`, `https://*.example.com`
-    pub origins: Vec<String>,
+    pub origins: Vec<OriginGrant>,
     /// Private addresses that may be dialled all the same.
     pub networks: Vec<IpNet>,
     pub limits: CallLimits,
     pub effects: EffectPolicy,
+}
+
+/// An origin that may be called, and how. From a text: all of it, as the handler's own policy says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct OriginGrant {
+    /// `https://hooks.slack.com`, `http://127.0.0.1:8081`, `https://*.example.com`
+    pub origin: String,
+    /// `GET`; none: all.
+    pub methods: Vec<String>,
+    /// Beginnings of paths, `/crm/v3/`; none: all.
+    pub paths: Vec<String>,
+    /// In place of the handler's.
+    pub on_unknown: Option<OnUnknown>,
+    pub on_changed: Option<OnChanged>,
+    /// The name under which the service reads idempotency keys; None: `Idempotency-Key`.
+    pub key_header: Option<String>,
+    /// How long it remembers them after the first; None: for as long as a delivery lives.
+    pub key_ttl: Option<Duration>,
+}
+
+impl<T: Into<String>> From<T> for OriginGrant {
+    fn from(origin: T) -> OriginGrant {
+        OriginGrant { origin: origin.into(), ..OriginGrant::default() }
+    }
+}
+
+/// What may stand in an origin's grant, for whoever reads one.
+pub mod granted {
+    pub use super::http::granted::{key_header, method, path};
 }
 
 /// What to do where it cannot be known whether a call happened, or which one it is.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::http::Origin;
-use super::{BoundSecret, CallLimits, EffectPolicy, Grants};
+use super::{BoundSecret, CallLimits, EffectPolicy, Grants, OriginGrant};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
 use crate::words::secret::Secret;
@@ -18,7 +18,7 @@ pub struct Setup {
     pub name: Name,
     pub settings: serde_json::Map<String, serde_json::Value>,
     pub secrets: BTreeMap<String, SecretSetup>,
-    pub origins: Vec<String>,
+    pub origins: Vec<OriginGrant>,
     pub networks: Vec<IpNet>,
     pub limits: LimitSetup,
     pub effects: EffectPolicy,

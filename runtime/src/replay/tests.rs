@@ -35,7 +35,7 @@ fn grants(settings: serde_json::Value, secret: (&str, &str), origin: &str) -> Gr
         name: Name::new("h").unwrap(),
         settings: settings.as_object().cloned().unwrap(),
         secrets: std::collections::BTreeMap::from([(name.to_owned(), bound)]),
-        origins: vec![origin.to_owned()],
+        origins: vec![origin.into()],
         networks: Vec::new(),
         limits: CallLimits::default(),
         effects: EffectPolicy::default(),

@@ -40,6 +40,8 @@ pub(super) struct Core {
     pub indexer: Mutex<Option<JoinHandle<()>>>,
     /// End of the journal at the start: an attempt that began below it is not running.
     pub opened_at: u64,
+    /// What attempts hold in memory of earlier ones, in units of `HELD_UNIT_BYTES`.
+    pub effects_held: Arc<tokio::sync::Semaphore>,
     /// One retention at a time.
     pub retaining: tokio::sync::Mutex<()>,
     /// Whether long calls go to a thread of their own. A simulation has one thread for everything.

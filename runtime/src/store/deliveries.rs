@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::codec::{Begun, Effect, HoldRecord, Record, RulingRecord, SettleRecord};
 use super::core::Core;
@@ -19,7 +20,7 @@ use crate::words::attempt::Verdict;
 use crate::words::digest::Digest;
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 use crate::words::event::{DeliveryId, EventRef, Name};
-use crate::words::limits::{EFFECTS_BYTES_MAX, HOLD_CHUNK_DELIVERIES};
+use crate::words::limits::{EFFECTS_BYTES_MAX, HOLD_CHUNK_DELIVERIES, KIB};
 use crate::words::time::Millis;
 
 // === what is due ===
@@ -148,6 +149,24 @@ pub(super) async fn note_effect(
         batch.append(&record, row.head).map(drop)
     })
     .await
+}
+
+/// Of what all attempts hold together, the part of one.
+#[derive(Debug)]
+pub struct HeldEffects {
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// What `HeldEffects` counts in.
+pub(super) const HELD_UNIT_BYTES: usize = KIB;
+
+pub(super) async fn hold_effects(core: &Core, delivery: &DeliveryId) -> Result<HeldEffects, Error> {
+    // All that was ever written about it; more than is read, so never less than is held.
+    let bytes = core.row(delivery)?.map_or(0, |row| row.chain_bytes).min(EFFECTS_BYTES_MAX as u64);
+    let units = bytes.div_ceil(HELD_UNIT_BYTES as u64);
+    let units = u32::try_from(units).expect("64 MiB are a small number of KiB");
+    let held = Arc::clone(&core.effects_held).acquire_many_owned(units).await;
+    Ok(HeldEffects { _bytes: held.expect("nobody closes it") })
 }
 
 /// What was noted about the calls of a delivery, in order; of a call that changes nothing the last answer only. Nothing

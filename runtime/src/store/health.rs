@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Refused;
 use super::journal::Disk;
 use super::machine::Machine;
 use crate::words::limits::{
-    ATTEMPT_RESERVE_BYTES, DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX, EXPIRY_JUMP_MAX,
-    INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
+    ATTEMPT_RESERVE_BYTES, CALL_RESERVE_BYTES, DISK_CHECK_EVERY, DISK_RESERVE_BYTES, EXPIRY_GAP_MAX,
+    EXPIRY_JUMP_MAX, INDEX_LAG_RECORDS_MAX, LIVE_SHARE_MAX_PERCENT,
 };
 use crate::words::time::Millis;
 
@@ -25,6 +25,7 @@ pub(super) struct Health {
     closing: AtomicBool,
     free_bytes: AtomicU64,
     checked: Mutex<Option<Duration>>,
+    calls: Arc<Calls>,
     pub live_bytes: AtomicU64,
     /// Of the idempotency keys, if all were copied forward.
     pub key_bytes: AtomicU64,
@@ -55,6 +56,7 @@ impl Health {
             closing: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
             checked: Mutex::new(None),
+            calls: Arc::default(),
             live_bytes: AtomicU64::new(0),
             key_bytes: AtomicU64::new(0),
             gone: AtomicU64::new(0),
@@ -125,16 +127,49 @@ impl Health {
         self.live_bytes.load(Ordering::Relaxed).saturating_add(self.key_bytes.load(Ordering::Relaxed))
     }
 
-    /// Why no attempt may start.
+    /// Why no attempt may start: it could not even make one call.
     pub(super) fn may_begin(&self) -> Result<(), Refused> {
         if let Some(stopped) = self.stopped() {
             return Err(stopped);
         }
+        self.room_for(1)
+    }
+
+    fn room_for(&self, calls: u64) -> Result<(), Refused> {
+        let reserve_bytes = ATTEMPT_RESERVE_BYTES + calls * CALL_RESERVE_BYTES;
         let free_bytes = self.free_bytes();
-        if free_bytes < ATTEMPT_RESERVE_BYTES {
-            return Err(Refused::DiskFull { free_bytes, reserve_bytes: ATTEMPT_RESERVE_BYTES });
+        match free_bytes < reserve_bytes {
+            true => Err(Refused::DiskFull { free_bytes, reserve_bytes }),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Room for the answer of one call beside those of all calls in flight. Where it is they that have the room, it is
+    /// waited for.
+    ///
+    /// # Errors
+    /// Why none can be had, though no call is in flight.
+    pub(super) async fn room_for_call(&self) -> Result<CallRoom, Refused> {
+        loop {
+            let mut ended = std::pin::pin!(self.calls.ended.notified());
+            // From here on: an end between the look and the wait is not missed.
+            ended.as_mut().enable();
+            if let Some(stopped) = self.stopped() {
+                return Err(stopped);
+            }
+            {
+                let mut in_flight = self.calls.in_flight();
+                match self.room_for(*in_flight + 1) {
+                    Ok(()) => {
+                        *in_flight += 1;
+                        return Ok(CallRoom(Arc::clone(&self.calls)));
+                    }
+                    Err(refused) if *in_flight == 0 => return Err(refused),
+                    Err(_) => {}
+                }
+            }
+            ended.await;
+        }
     }
 
     /// At most `DISK_CHECK_EVERY` old. Only one caller asks; the others take what is known.
@@ -149,6 +184,30 @@ impl Health {
             }
         }
         self.free_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Calls that have left, or are about to, and have no answer on disk yet.
+#[derive(Debug, Default)]
+struct Calls {
+    count: Mutex<u64>,
+    ended: tokio::sync::Notify,
+}
+
+impl Calls {
+    fn in_flight(&self) -> MutexGuard<'_, u64> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room on the disk for the answer of one call, until this is dropped.
+#[derive(Debug)]
+pub struct CallRoom(Arc<Calls>);
+
+impl Drop for CallRoom {
+    fn drop(&mut self) {
+        *self.0.in_flight() -= 1;
+        self.0.ended.notify_waiters();
     }
 }
 

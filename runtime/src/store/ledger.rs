@@ -21,11 +21,11 @@ use crate::words::shelf::ShelfRead;
 /// Cheap to clone. Dropping the last clone without `close` is a crash as far as the files are concerned.
 #[derive(Clone)]
 pub struct Ledger {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    core: Arc<Core>,
+pub(super) struct Inner {
+    pub(super) core: Arc<Core>,
     writer: Mutex<Option<JoinHandle<()>>>,
     stop: tokio::sync::Mutex<Stop>,
 }
@@ -96,6 +96,15 @@ impl Ledger {
     /// call whose outcome could not be written down would be made again.
     pub fn may_begin(&self) -> Result<(), Refused> {
         self.core().health.may_begin()
+    }
+
+    /// Room on the disk for the answer of a call, beside what settling needs and the answers of all calls in flight. It is
+    /// kept for as long as the value lives: until the answer is written down. Waits where other calls have it.
+    ///
+    /// # Errors
+    /// None can be had, though no call is in flight; or the store has stopped.
+    pub async fn room_for_call(&self) -> Result<CallRoom, Refused> {
+        self.core().health.room_for_call().await
     }
 
     // === lanes ===
@@ -170,6 +179,12 @@ impl Ledger {
         now: Millis,
     ) -> Result<(), Error> {
         deliveries::note_effect(self.core(), delivery.clone(), number, (entry, is_intent), now).await
+    }
+
+    /// Waits until what was noted of a delivery may be held in memory beside what other attempts hold; it may for as long
+    /// as the value lives.
+    pub async fn hold_effects(&self, delivery: &DeliveryId) -> Result<HeldEffects, Error> {
+        deliveries::hold_effects(self.core(), delivery).await
     }
 
     /// What was noted about the calls of a delivery, in order, since it was retried after it was done.

@@ -51,6 +51,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use deliveries::HeldEffects;
+pub use health::CallRoom;
 pub use kept::Kept;
 pub use ledger::{Ledger, Retained};
 

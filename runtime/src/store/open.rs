@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::claims::Claims;
 use super::codec::{KIND_MAX, Kind, Mark, Record};
 use super::core::Core;
+use super::deliveries::HELD_UNIT_BYTES;
 use super::health::{Clock, Health};
 use super::index::on_sled::Folder;
 use super::index::{Home, Index, Progress};
@@ -19,7 +20,7 @@ use super::tools::UNFINISHED;
 use super::view::{Reached, View};
 use super::writer::{Queue, Writer, reached};
 use super::{Error, Options, Recovery, keys};
-use crate::words::limits::SEGMENT_BYTES;
+use crate::words::limits::{EFFECTS_HELD_BYTES_MAX, SEGMENT_BYTES};
 use crate::words::time::Millis;
 
 /// What a store stands on: its seams to the world. Tests put other things there.
@@ -120,6 +121,7 @@ fn build(
         clock,
         announce: Mutex::new(None),
         indexer: Mutex::new(None),
+        effects_held: Arc::new(tokio::sync::Semaphore::new(EFFECTS_HELD_BYTES_MAX / HELD_UNIT_BYTES)),
         retaining: tokio::sync::Mutex::new(()),
         opened_at: end,
         has_threads: lock.is_some(),

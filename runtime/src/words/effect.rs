@@ -46,9 +46,12 @@ pub struct Intent {
     pub asked: Asked,
     /// Rises when nothing happened; its idempotency key changes with it.
     pub generation: u32,
-    /// When the attempt began, as its guest's clock shows it.
+    /// When the attempt began, as its guest's clock shows it: its key is not older than that; 0: not known.
     #[serde(default)]
     pub started_at: Millis,
+    /// The call of the attempt that it was, 0 for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<u32>,
     /// What the delivery's random numbers follow from, in the first intent behind which there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,

@@ -20,6 +20,10 @@ pub const HANDLER_SECRETS_MAX: usize = 32;
 /// Origins of one grant, and of one secret.
 pub const ORIGINS_MAX: usize = 64;
 pub const NETWORKS_MAX: usize = 64;
+/// Methods of one granted origin.
+pub const ORIGIN_METHODS_MAX: usize = 16;
+/// Paths of one granted origin.
+pub const ORIGIN_PATHS_MAX: usize = 64;
 /// Also the most deliveries that one event can have.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 pub const EVENT_PATTERNS_MAX: usize = 64;
@@ -52,6 +56,9 @@ pub const GUEST_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(
 pub const LANE_CONCURRENCY_RANGE: RangeInclusive<u64> = 1..=INSTANCES_MAX as u64;
 pub const CALLS_RANGE: RangeInclusive<u64> = 0..=1024;
 pub const CALL_BYTES_RANGE: RangeInclusive<u64> = KIB as u64..=64 * MIB as u64;
+/// How long a service remembers an idempotency key; Stripe a day, others up to a month.
+pub const KEY_TTL_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
 pub const GIVE_UP_AFTER_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
 pub const DELAY_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=AFTER_MAX;
 pub const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 1.0..=10.0;
@@ -173,6 +180,8 @@ pub const LIVE_SHARE_MAX_PERCENT: u64 = 70;
 pub const DISK_RESERVE_BYTES: u64 = 64 * MIB as u64;
 /// Attempts stop starting this far before it: what is under way can still be settled.
 pub const ATTEMPT_RESERVE_BYTES: u64 = 16 * MIB as u64;
+/// Kept free beside that for each call in flight: an answer at its cap, its head as JSON, and what asked for it.
+pub const CALL_RESERVE_BYTES: u64 = (HTTP_RESPONSE_BYTES_MAX + 3 * HTTP_HEADERS_BYTES_MAX) as u64;
 pub const SEGMENT_BYTES: u64 = 64 * MIB as u64;
 /// How far ahead of its records a segment is filled with zeros. A sync behind a write over bytes that the file has is
 /// one write of the disk; where the file grew, the file system's own journal is written too.
@@ -236,6 +245,8 @@ pub const HISTORY_SCAN_BYTES_MAX: u64 = 64 * MIB as u64;
 pub const DELIVERY_RECORDS_MAX: usize = 4096;
 /// What was noted about the calls of one delivery, as far as an attempt holds it: above this it is parked.
 pub const EFFECTS_BYTES_MAX: usize = 64 * MIB;
+/// The same of all attempts under way together: one that needs more waits until another has ended.
+pub const EFFECTS_HELD_BYTES_MAX: usize = 256 * MIB;
 /// Records behind the last that are looked at for what was said last about a delivery: the calls of an attempt that is
 /// under way, two records each.
 pub const MESSAGE_RECORDS_MAX: usize = 2100;
@@ -318,6 +329,8 @@ pub const HOSTCALL_BYTES_MAX: usize = 8 * MIB;
 /// Live handles of a guest, ours and WASI's.
 pub const GUEST_HANDLES_MAX: usize = 1024;
 pub const GUEST_RANDOM_BYTES_MAX: u64 = MIB as u64;
+/// What is remembered of what plugins asked for: a few KiB for each of a hundred handlers, and room.
+pub const ASKS_FILE_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Compiled plugins kept on disk; the longest unused are removed.
 pub const COMPILED_FILES_MAX: usize = 64;
 pub const MANIFEST_NAME_BYTES_MAX: usize = 64;
@@ -327,7 +340,8 @@ pub const MANIFEST_TEXT_BYTES_MAX: usize = 4 * KIB;
 pub const MANIFEST_ITEMS_MAX: usize = 128;
 /// Calls of `http.send` in one attempt.
 pub const CALLS_MAX: u32 = 64;
-/// Request and response bytes in one attempt.
+/// What the calls of one attempt may add to the record: requests of calls that change something, and answers. The head
+/// of the last answer may go over it.
 pub const CALL_BYTES_MAX: u64 = 4 * MIB as u64;
 pub const HTTP_REQUEST_BYTES_MAX: usize = MIB;
 pub const HTTP_RESPONSE_BYTES_MAX: usize = MIB;

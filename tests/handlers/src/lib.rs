@@ -21,6 +21,8 @@
 //! | `script` | makes the calls that the setting `script` lists, one after the other |
 //! | `disown` | posts and disowns |
 //! | `credential` | posts with the secret named `secret`, used as `credential` says |
+//! | `spy` | makes the calls that `script` lists, each with a secret, tells whatever it gets to whoever listens, looks for `marks` in its memory, and fails twice |
+//! | `relay` | posts the event's body to `url`: as body, as header and as query |
 //! | `get-state`, `add-state`, `set-state-then-reject`, `list-state` | uses its shelf |
 //! | `count-state` | reads a counter, adds one to it, answers with the sum |
 //! | `sockets`, `files`, `environment` | reaches for what WASI could give |
@@ -111,6 +113,8 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
             use_state(behaviour, event)
         }
         "script" => run_script(event),
+        "spy" => spy(event),
+        "relay" => relay(event),
         _ => call(behaviour, event),
     }
 }
@@ -181,6 +185,76 @@ fn filled(body: &str, event: &Event, began: Instant) -> String {
     text.replace("{state}", state())
 }
 
+/// A call in a line: how the secret is used, its name, URL. Whatever comes back goes to every place that a plugin can
+/// write to.
+fn spy(event: &Event) -> Result<Outcome, Failure> {
+    let (known, mut told) = (setting("url"), Vec::new());
+    for line in setting("script").lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split(' ').map(str::to_owned);
+        let mut word = || words.next().unwrap_or_default();
+        let (kind, secret, url) = (word(), word(), word());
+        let mut call = credential(&kind, secret, &url);
+        call.key = None;
+        if kind == "form" || kind == "url" {
+            call.body = Some(format!("event={}", event.id).into_bytes());
+        }
+        told.push(format!("{kind} {}", shown(&http::send(&call))));
+    }
+    let told = told.join("\n");
+    for chunk in told.as_bytes().chunks(3000) {
+        let chunk = String::from_utf8_lossy(chunk).into_owned();
+        log::log(log::Level::Info, &chunk, &[("told".into(), chunk.clone())]);
+        println!("{chunk}");
+        eprintln!("{chunk}");
+    }
+    let _ = state::set("told", told.as_bytes(), None);
+    let found = format!("found {:?} of {} marks", found_marks(), setting("marks").lines().count());
+    std::hint::black_box(known);
+    match event.attempt {
+        1 | 2 => retry(&format!("{found} {}", told.chars().take(1500).collect::<String>())),
+        _ => done(format!("{found} {}", told.chars().take(1500).collect::<String>())),
+    }
+}
+
+/// Which marks lie anywhere in memory. A mark is never decoded there: it would find itself.
+fn found_marks() -> Vec<usize> {
+    let marks: Vec<Vec<u8>> = setting("marks").lines().map(from_hex).collect();
+    let found = |(number, mark): (usize, &Vec<u8>)| is_in_memory(mark).then_some(number);
+    marks.iter().enumerate().filter_map(found).collect()
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digit = |b: &u8| char::from(*b).to_digit(16).unwrap_or_default() as u8;
+    text.trim().as_bytes().chunks(2).map(|pair| pair.iter().fold(0, |byte, b| byte * 16 + digit(b))).collect()
+}
+
+#[cfg(target_arch = "wasm32")]
+fn is_in_memory(mark: &[u8]) -> bool {
+    let bytes = core::arch::wasm32::memory_size::<0>() * 65_536;
+    // Nothing lies at 0, and what is read is never written through.
+    let read = |at: usize| unsafe { core::ptr::read_volatile(at as *const u8) };
+    (1..bytes.saturating_sub(mark.len()))
+        .any(|start| mark.iter().enumerate().all(|(i, byte)| read(start + i) == byte ^ 0x5a))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn is_in_memory(_: &[u8]) -> bool {
+    unreachable!("a plugin is wasm")
+}
+
+fn relay(event: &Event) -> Result<Outcome, Failure> {
+    let text = String::from_utf8_lossy(&event.body).into_owned();
+    let query: String = event.body.iter().map(|b| format!("%{b:02X}")).collect();
+    let url = format!("{}?{query}", setting("url"));
+    let mut call = request("POST", &url, Some(event.body.clone()));
+    call.headers.push(("x-relay".into(), text));
+    call.key = None;
+    match http::send(&call) {
+        Ok(answer) if answer.status < 300 => done("relayed"),
+        other => retry(&shown(&other)),
+    }
+}
+
 fn manifest() -> Manifest {
     let setting = |key: &str, kind, default: Option<&str>, help: &str| Setting {
         key: key.into(),
@@ -207,6 +281,12 @@ fn manifest() -> Manifest {
             setting("script", SettingKind::Text, None, "the calls that it makes"),
             setting("secret", SettingKind::Text, None, "the name of the secret that it uses"),
             setting("credential", SettingKind::Text, Some("bearer"), "how it uses the secret"),
+            setting(
+                "marks",
+                SettingKind::Text,
+                None,
+                "what it looks for in its memory, as hex, each byte XOR 0x5a",
+            ),
             setting("count", SettingKind::Number, Some("3"), "how often, or how many bytes"),
         ],
     }
@@ -360,8 +440,11 @@ fn many_calls(url: &str) -> Result<Outcome, Failure> {
 }
 
 fn with_credential(url: &str) -> http::Request {
-    let secret = setting("secret");
-    let credential = match setting("credential").as_str() {
+    credential(&setting("credential"), setting("secret"), url)
+}
+
+fn credential(kind: &str, secret: String, url: &str) -> http::Request {
+    let credential = match kind {
         "url" => {
             let target = http::Target::SecretUrl(secret);
             return http::Request { target, ..request("POST", url, None) };

@@ -10,19 +10,23 @@ use crate::cli::events::show_facts;
 use crate::cli::failure::Failure;
 use crate::cli::screen::{Screen, Tone, clean};
 use crate::cli::{Ended, Result};
-use crate::host::{Engine, Manifest, Options, Plugin, Setting, SettingKind};
+use crate::host::{Asks, Engine, Manifest, Options, Plugin, Setting, SettingKind};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
 
 /// Show what a plugin is, what it asks for, and the lines of configuration that would give it that.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  longshore plugin inspect plugins/slack_notify.wasm")]
+Examples:
+  longshore plugin inspect plugins/slack_notify.wasm
+  longshore plugin inspect new/slack_notify.wasm --against plugins/slack_notify.wasm")]
 pub(in crate::cli) struct Inspect {
     /// The component.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Also say what it asks for that this one does not: the plugin that runs now.
+    #[arg(long, value_name = "OLD")]
+    against: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -32,19 +36,32 @@ struct Report<'a> {
     contract: &'a str,
     imports: &'a [String],
     manifest: &'a Manifest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against: Option<Difference<'a>>,
     /// The lines of configuration.
     snippet: String,
+}
+
+/// What one plugin asks for beyond another, and the other way round.
+#[derive(Serialize)]
+struct Difference<'a> {
+    file: &'a Path,
+    digest: Digest,
+    more: Asks,
+    less: Asks,
 }
 
 impl Inspect {
     pub(super) fn run(self, screen: &Screen) -> Result {
         let plugin = load(&self.file)?.1;
+        let against = self.against.as_deref().map(|old| difference(&plugin, old)).transpose()?;
         let report = Report {
             file: &self.file,
             digest: plugin.digest(),
             contract: plugin.contract(),
             imports: plugin.imports(),
             manifest: plugin.manifest(),
+            against,
             snippet: snippet(plugin.manifest(), &self.file),
         };
         if screen.json {
@@ -62,6 +79,12 @@ pub(super) fn load(file: &Path) -> Result<(Engine, Plugin)> {
     let engine = engine.map_err(|e| Failure::failed(e.to_string()))?;
     let plugin = engine.load(file).map_err(|e| Failure::failed(e.to_string()))?;
     Ok((engine, plugin))
+}
+
+fn difference<'a>(plugin: &Plugin, file: &'a Path) -> Result<Difference<'a>> {
+    let old = load(file)?.1;
+    let (new, known) = (plugin.asks(), old.asks());
+    Ok(Difference { file, digest: old.digest(), more: new.beyond(&known), less: known.beyond(&new) })
 }
 
 fn text(report: &Report<'_>, screen: &Screen) -> String {
@@ -83,8 +106,26 @@ fn text(report: &Report<'_>, screen: &Screen) -> String {
     for setting in &manifest.settings {
         let _ = writeln!(text, "{}", clean(&setting_line(setting)));
     }
+    if let Some(difference) = &report.against {
+        let _ = write!(text, "\n{}\n{}", screen.paint(Tone::Head, "DIFFERENCE"), difference_text(difference));
+    }
     let _ = write!(text, "\n{}\n{}", screen.paint(Tone::Head, "CONFIGURATION"), report.snippet);
     text
+}
+
+fn difference_text(difference: &Difference<'_>) -> String {
+    let signed = |sign: &str, asks: &Asks| -> String {
+        asks.lines().iter().map(|line| format!("{sign} {}\n", clean(line))).collect()
+    };
+    let changes = signed("+", &difference.more) + &signed("-", &difference.less);
+    let file = difference.file.display();
+    match (difference.more.is_empty(), changes.is_empty()) {
+        (_, true) => format!("it asks for the same as {file}\n"),
+        (true, _) => format!("{changes}it asks for less than {file}\n"),
+        (false, _) => format!(
+            "{changes}it asks for more than {file}; nothing of that is given by itself: grant what it is to have\n"
+        ),
+    }
 }
 
 fn setting_line(setting: &Setting) -> String {
@@ -275,6 +316,26 @@ subscriptions:
     }
 
     #[test]
+    fn a_difference_is_signed_and_says_that_nothing_is_given() {
+        let one = |origin: &str| Asks { origins: [origin.to_owned()].into(), ..Asks::default() };
+        let said = |more: Asks, less: Asks| {
+            let (file, digest) = (Path::new("old.wasm"), Digest::of(b"x"));
+            difference_text(&Difference { file, digest, more, less })
+        };
+        assert_eq!(said(Asks::default(), Asks::default()), "it asks for the same as old.wasm\n");
+        assert_eq!(
+            said(Asks::default(), one("https://a.example")),
+            "- origin https://a.example\nit asks for less than old.wasm\n"
+        );
+        let both = said(one("https://b.example"), one("https://a.example"));
+        assert!(
+            both.starts_with("+ origin https://b.example\n- origin https://a.example\nit asks for more than"),
+            "{both}"
+        );
+        assert!(both.contains("nothing of that is given by itself"), "{both}");
+    }
+
+    #[test]
     fn a_person_sees_all_that_is_asked_for() {
         let manifest = manifest();
         let report = Report {
@@ -283,6 +344,7 @@ subscriptions:
             contract: "0.1",
             imports: &["longshore:plugin/http@0.1.0".to_owned()],
             manifest: &manifest,
+            against: None,
             snippet: String::new(),
         };
         let text = text(&report, &Screen::plain());

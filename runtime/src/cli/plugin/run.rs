@@ -18,8 +18,8 @@ use crate::cli::screen::{Screen, clean};
 use crate::cli::times::took;
 use crate::cli::{DEFAULT_CONFIG, Ended, Result, setup};
 use crate::host::{
-    self, BoundSecret, CallLimits, Called, DryAnswer, EffectPolicy, Event, Grants, Handler, Manifest, Plugin,
-    SettingKind, Shelf, ShelfFuture, Unrecorded, Wire,
+    self, BoundSecret, CallLimits, Called, DryAnswer, EffectPolicy, Event, Grants, Handler, Manifest,
+    OriginGrant, Plugin, SettingKind, Shelf, ShelfFuture, Unrecorded, Wire,
 };
 use crate::words::attempt::{CallRecord, LogLine, Outcome};
 use crate::words::event::Name;
@@ -170,7 +170,7 @@ impl Run {
             name: handler_name(manifest),
             settings: self.settings(manifest)?,
             secrets: self.secrets(&origins)?,
-            origins,
+            origins: origins.into_iter().map(OriginGrant::from).collect(),
             networks: Vec::new(),
             limits: CallLimits::default(),
             effects: EffectPolicy::default(),

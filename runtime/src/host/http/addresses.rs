@@ -2,7 +2,8 @@
 //!
 //! The table is the whole of IANA's special-purpose registries (IPv4 and IPv6, as of 2026) plus the forms that
 //! carry an IPv4 address inside an IPv6 one: whoever can name `64:ff9b::7f00:1` behind a NAT64 reaches 127.0.0.1.
-//! Ranges that some of the registry calls reachable (192.0.0.9, 2001:20::/28 ...) are refused with the rest of
+//! And one address that looks public: Azure's host answers on it, for this machine alone
+//! (<https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16>). Ranges that some of the registry calls reachable (192.0.0.9, 2001:20::/28 ...) are refused with the rest of
 //! their block: no webhook's answer goes there.
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ const SPECIAL: &[(&str, &str)] = &[
     ("100.64.0.0/10", "carrier-grade NAT"),
     ("127.0.0.0/8", "loopback"),
     ("169.254.0.0/16", "link-local, cloud metadata"),
+    ("168.63.129.16/32", "cloud metadata"),
     ("172.16.0.0/12", "private"),
     ("192.0.0.0/24", "protocol assignments"),
     ("192.0.2.0/24", "documentation"),
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn every_special_network_is_refused_from_its_first_address_to_its_last() {
         let vetting = Vetting::new(&[]);
-        assert_eq!(vetting.special.len(), 31);
+        assert_eq!(vetting.special.len(), 32);
         for (network, _) in &vetting.special {
             for address in [network.network(), network.broadcast()] {
                 assert!(vetting.vet([address]).is_err(), "{address} of {network}");
@@ -123,6 +125,8 @@ mod tests {
             "100.128.0.0",
             "126.255.255.255",
             "128.0.0.0",
+            "168.63.129.15",
+            "168.63.129.17",
             "169.253.255.255",
             "169.255.0.0",
             "172.15.255.255",

@@ -34,15 +34,32 @@ use super::addresses::{Forbidden, Vetting};
 use crate::words::event::Name;
 use crate::words::limits;
 
-/// What all handlers' clients share: whom they trust.
+/// What all handlers' clients share: whom they trust, and who knows names.
 pub(in crate::host) struct Network {
     roots: Arc<RootCertStore>,
+    resolver: Resolver,
+}
+
+/// The addresses of a host, with the port. Blocking.
+type Resolver = Arc<dyn Fn(&str, u16) -> std::io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// One more than are vetted: so it shows that there are too many.
+fn by_the_system(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    (host, port).to_socket_addrs().map(|found| found.take(limits::HTTP_ADDRESSES_MAX + 1).collect())
 }
 
 impl Network {
     pub(in crate::host) fn new() -> Network {
         let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        Network { roots: Arc::new(roots) }
+        Network { roots: Arc::new(roots), resolver: Arc::new(by_the_system) }
+    }
+
+    #[cfg(test)]
+    pub(in crate::host) fn resolve_by(
+        &mut self,
+        resolver: impl Fn(&str, u16) -> std::io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) {
+        self.resolver = Arc::new(resolver);
     }
 
     #[cfg(test)]
@@ -178,6 +195,7 @@ struct Connector(Arc<Dialler>);
 struct Dialler {
     vetting: Vetting,
     tls: TlsConnector,
+    resolver: Resolver,
     lookups: Arc<Semaphore>,
 }
 
@@ -211,6 +229,7 @@ impl Dialler {
         Dialler {
             vetting: Vetting::new(granted),
             tls: tls_config(&network.roots),
+            resolver: Arc::clone(&network.resolver),
             lookups: Arc::new(Semaphore::new(limits::HTTP_LOOKUPS_MAX)),
         }
     }
@@ -235,12 +254,10 @@ impl Dialler {
         }
         // The permit lives as long as the lookup, which outlives whoever stops waiting for it.
         let permit = Arc::clone(&self.lookups).try_acquire_owned().map_err(|_| DialError::Busy)?;
-        let asked = host.to_owned();
+        let (asked, resolver) = (host.to_owned(), Arc::clone(&self.resolver));
         let lookup = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            (asked.as_str(), port)
-                .to_socket_addrs()
-                .map(|found| found.take(limits::HTTP_ADDRESSES_MAX + 1).collect())
+            resolver(&asked, port)
         });
         let found: Vec<SocketAddr> = match timeout(limits::HTTP_DNS_TIMEOUT, lookup).await {
             Ok(Ok(Ok(found))) => found,
@@ -426,6 +443,7 @@ mod tests {
         Dialler {
             vetting: Vetting::new(&granted),
             tls: tls_config(&Network::new().roots),
+            resolver: Arc::new(by_the_system),
             lookups: Arc::new(Semaphore::new(lookups)),
         }
     }

@@ -15,21 +15,21 @@ use super::prepare::{Prepared, prepare};
 use super::{Credential, Error, Failure, Request, Response, Target};
 use crate::host::call::trace::Trace;
 use crate::host::grant::Grant;
-use crate::host::{Departed, EffectPolicy, Effects, Halt};
+use crate::host::{Departed, Effects, Halt};
 use crate::words::attempt::CallRecord;
 use crate::words::digest::Digest;
 use crate::words::effect::{self, Asked, Entry, Intent, NotSent, Said, Waiting};
 use crate::words::time::Millis;
 
-/// RFC draft-ietf-httpapi-idempotency-key-header; Stripe, Adyen and others read it under this name.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Of a key: 128 bits, as hex digits.
 const KEY_BYTES: usize = 16;
 
 /// The calls of an attempt, and those before it.
 pub(super) struct Ledger {
     effects: Arc<dyn Effects>,
-    policy: EffectPolicy,
+    /// Bytes that this attempt has added to the record, and how many it may.
+    written: u64,
+    written_max: u64,
     past: Past,
     trace: Trace,
 }
@@ -52,10 +52,10 @@ pub(super) enum Next {
 }
 
 impl Ledger {
-    /// Reads what earlier attempts did.
+    /// Reads what earlier attempts did. `written_max`: bytes that this one may add to the record.
     pub(super) async fn open(
         effects: Arc<dyn Effects>,
-        policy: EffectPolicy,
+        written_max: u64,
         trace: Trace,
     ) -> Result<Ledger, Halt> {
         let before = effects.past().await.map_err(Halt::Store)?;
@@ -63,12 +63,17 @@ impl Ledger {
             before.entries.iter().map(Entry::unframed).collect::<Result<Vec<_>, _>>().map_err(Halt::Store)?;
         let past = Past::of(entries);
         trace.had_before(before.up_to, past.seed().or(effects.seed()));
-        Ok(Ledger { effects, policy, past, trace })
+        Ok(Ledger { effects, written: 0, written_max, past, trace })
     }
 
     /// What the guest's wall clock begins at for now.
     pub(super) fn wall_clock(&self) -> Millis {
         self.past.wall_clock().unwrap_or(self.effects.started_at())
+    }
+
+    /// How much more this attempt may add to the record: the most that the next answer may have.
+    pub(super) fn room(&self) -> u64 {
+        self.written_max.saturating_sub(self.written)
     }
 
     /// A call that was refused before anybody asked: it has its number, and no effect.
@@ -86,13 +91,20 @@ impl Ledger {
     ) -> Result<Next, Error> {
         let asked = asked(request, record);
         self.trace.edit_call(record.number, |record| record.digest = Some(asked.digest));
-        match self.past.decide(&asked, self.policy) {
+        let policy = &grant.origins[prepared.granted].policy;
+        // Of the attempt, and not of this moment: run again from its record, it decides the same.
+        match self.past.decide(&asked, policy, self.effects.started_at()) {
             Decision::Recorded(recorded) => Ok(Next::Recorded(recorded)),
-            Decision::Park(waiting) => Ok(Next::Halt(self.park(waiting).await)),
-            Decision::Send(sending) => match self.depart(grant, request, prepared, asked, sending).await? {
-                Ok(departure) => Ok(Next::Send(Box::new(departure))),
-                Err(halt) => Ok(Next::Halt(halt)),
-            },
+            Decision::Park(waiting) => Ok(Next::Halt(self.park(waiting, record.number, None).await)),
+            Decision::Expired(waiting) => {
+                Ok(Next::Halt(self.park(waiting, record.number, policy.key_ttl).await))
+            }
+            Decision::Send(sending) => {
+                match self.depart(grant, request, prepared, (asked, record.number), sending).await? {
+                    Ok(departure) => Ok(Next::Send(Box::new(departure))),
+                    Err(halt) => Ok(Next::Halt(halt)),
+                }
+            }
         }
     }
 
@@ -101,10 +113,11 @@ impl Ledger {
         grant: &Grant,
         request: &Request,
         prepared: Prepared,
-        asked: Asked,
+        (asked, call): (Asked, u32),
         sending: Sending,
     ) -> Result<Result<Departure, Halt>, Error> {
         let Sending { effect, generation, request: recorded, after_unknown } = sending;
+        self.check_room(0)?;
         if is_safe(&asked.method) {
             let begun = self.effects.begin().await.map_err(Halt::Store);
             return Ok(begun.map(|()| Departure { prepared, after_unknown, effect, asked, is_safe: true }));
@@ -118,35 +131,57 @@ impl Ledger {
             None => prepared,
         };
         let key = idempotency_key(self.effects.root(), effect, generation);
-        add_key(prepared.request.headers_mut(), &key);
+        add_key(prepared.request.headers_mut(), &grant.origins[prepared.granted].policy.key_header, &key);
         // Drawn behind the last intent: from here on it is durable.
         let seed = if self.past.seed().is_none() { self.trace.seed() } else { None };
         let (attempt, started_at) = (self.effects.attempt(), self.effects.started_at());
-        let intent = Intent { attempt, effect, asked: asked.clone(), generation, started_at, seed };
-        let noted = self.note(Entry::Intent(intent), bytes).await;
+        let (call, asked_for) = (Some(call), asked.clone());
+        let intent = Intent { attempt, effect, asked: asked_for, generation, started_at, call, seed };
+        let entry = Entry::Intent(intent);
+        self.check_room(entry.framed(&[]).len() + bytes.len())?;
+        let noted = self.note(entry, bytes).await;
         Ok(noted.map(|()| Departure { prepared, after_unknown, effect, asked, is_safe: false }))
     }
 
-    async fn park(&mut self, waiting: Waiting) -> Halt {
-        let reason = self.reason(&waiting);
+    /// `bytes`: what is about to be written, behind which an answer must still find room.
+    fn check_room(&self, bytes: usize) -> Result<(), Error> {
+        match self.room() > bytes as u64 {
+            true => Ok(()),
+            false => Err(Error::Limit(format!(
+                "an attempt adds at most {} bytes to the record, requests and answers",
+                self.written_max
+            ))),
+        }
+    }
+
+    /// `call`: of this attempt, the one that was asked for. `expired`: how long the service remembers keys, where that
+    /// is over.
+    async fn park(&mut self, waiting: Waiting, call: u32, expired: Option<Duration>) -> Halt {
+        let reason = self.reason(&waiting, call, expired);
         match self.note(Entry::Waiting(waiting), Bytes::new()).await {
             Ok(()) => Halt::Park(reason),
             Err(halt) => halt,
         }
     }
 
-    fn reason(&self, waiting: &Waiting) -> String {
-        let (effect, why) = match waiting {
-            Waiting::Unknown { effect } => {
-                (*effect, "was perhaps sent in an earlier attempt, and nobody knows what came of it")
+    fn reason(&self, waiting: &Waiting, call: u32, expired: Option<Duration>) -> String {
+        let (Waiting::Unknown { effect } | Waiting::Changed { effect, .. }) = waiting;
+        let name = self.past.name_of(*effect);
+        let why = match (waiting, expired) {
+            (Waiting::Unknown { .. }, None) => {
+                "was perhaps sent, and nobody knows what came of it".to_owned()
             }
-            Waiting::Changed { effect, .. } => {
-                (*effect, "happened in an earlier attempt, and this one makes another call to the same place")
+            (Waiting::Unknown { .. }, Some(ttl)) => format!(
+                "has no answer that says whether it happened, and its idempotency key was first sent more than {} s \
+                 ago, which is as long as the service remembers one: sent again, it could happen twice",
+                ttl.as_secs()
+            ),
+            (Waiting::Changed { .. }, _) => {
+                format!("happened, and call {call} of this attempt is another one to the same place")
             }
         };
-        let (method, place) = self.past.name_of(effect);
         format!(
-            "call {effect}, {method} {place}, {why}; type `longshore deliveries resolve {} --happened`, `--did-not` or `--send`",
+            "{name} {why}; type `longshore deliveries resolve {} --happened`, `--did-not` or `--send`",
             self.effects.delivery()
         )
     }
@@ -179,7 +214,9 @@ impl Ledger {
 
     async fn note(&mut self, entry: Entry, bytes: Bytes) -> Result<(), Halt> {
         let is_intent = matches!(entry, Entry::Intent(_));
-        self.effects.note(entry.framed(&bytes), is_intent).await.map_err(Halt::Store)?;
+        let framed = entry.framed(&bytes);
+        self.written = self.written.saturating_add(framed.len() as u64);
+        self.effects.note(framed, is_intent).await.map_err(Halt::Store)?;
         self.past.note(entry, bytes);
         Ok(())
     }
@@ -192,8 +229,9 @@ impl Departure {
     }
 
     /// As a world that is not the real one sees it.
-    pub(super) fn departed(&self, number: u32, body: Option<&[u8]>) -> Departed {
-        let key = self.prepared.request.headers().get(IDEMPOTENCY_KEY);
+    pub(super) fn departed(&self, grant: &Grant, number: u32, body: Option<&[u8]>) -> Departed {
+        let policy = &grant.origins[self.prepared.granted].policy;
+        let key = self.prepared.request.headers().get(&policy.key_header);
         Departed {
             number,
             effect: self.effect,
@@ -231,9 +269,9 @@ fn idempotency_key(root: &str, effect: u32, generation: u32) -> String {
 }
 
 /// A key that the plugin sets is kept.
-fn add_key(headers: &mut HeaderMap, key: &str) {
+fn add_key(headers: &mut HeaderMap, name: &HeaderName, key: &str) {
     let value = HeaderValue::from_str(key).expect("hex digits are a header's value");
-    headers.entry(IDEMPOTENCY_KEY).or_insert(value);
+    headers.entry(name).or_insert(value);
 }
 
 // === what a guest was told, and back ===
@@ -400,9 +438,12 @@ mod tests {
         for other in [("1f.g", 0, 0), ("1f.h", 1, 0), ("1f.h", 0, 1)] {
             assert_ne!(key, idempotency_key(other.0, other.1, other.2));
         }
+        let name = HeaderName::from_static("x-request-id");
         let mut headers = HeaderMap::new();
-        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("mine"));
-        add_key(&mut headers, &key);
-        assert_eq!(headers[IDEMPOTENCY_KEY], "mine");
+        add_key(&mut headers, &name, &key);
+        assert_eq!(headers[&name], key);
+        headers.insert(&name, HeaderValue::from_static("mine"));
+        add_key(&mut headers, &name, &key);
+        assert_eq!(headers[&name], "mine");
     }
 }

@@ -1,16 +1,19 @@
 //! Outbound HTTP, the only way for a plugin to act on the world: buffered, blocking, and recorded.
 //!
-//! `prepare` says what may be sent, `past` what a call of an earlier attempt means for this one, `effects` writes down
-//! what leaves and what came of it, `client` sends it, `mask` hides the handler's secrets in what comes back. This
-//! file leads a call through them, and counts.
+//! `prepare` says what may be sent, `granted` what the operator allows of it, `past` what a call of an earlier attempt
+//! means for this one, `effects` writes down what leaves and what came of it, `client` sends it, `mask` hides the
+//! handler's secrets in what comes back. This file leads a call through them, and counts.
 
 mod addresses;
 mod client;
 mod effects;
+pub(in crate::host) mod granted;
 mod mask;
 mod origin;
 mod past;
 mod prepare;
+#[cfg(test)]
+mod private;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +28,7 @@ use self::client::{Answer, Failure};
 pub(in crate::host) use self::client::{Client, Network};
 use self::effects::{Departure, Ledger, Next};
 pub use self::effects::{request_body, rewrite_intent};
+pub(in crate::host) use self::granted::Granted;
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};
 pub use self::past::is_safe;
@@ -124,7 +128,6 @@ pub(in crate::host) struct Session {
     clock: Clock,
     trace: Trace,
     calls: u32,
-    bytes: u64,
 }
 
 /// How a call went, for the history.
@@ -149,9 +152,9 @@ impl Session {
             Wire::Live(effects) => (effects, None),
             Wire::Simulated(effects, world) => (effects, Some(world)),
         };
-        let ledger = Ledger::open(effects, grant.effects, trace.clone()).await?;
+        let ledger = Ledger::open(effects, grant.limits.call_bytes, trace.clone()).await?;
         clock.show(ledger.wall_clock());
-        Ok(Session { grant, ledger, world, deadline, clock, trace, calls: 0, bytes: 0 })
+        Ok(Session { grant, ledger, world, deadline, clock, trace, calls: 0 })
     }
 
     pub(in crate::host) async fn send(&mut self, request: Request) -> Result<Response, Stopped> {
@@ -172,7 +175,7 @@ impl Session {
 
         let mut went = Went::default();
         // On the heap: the fiber below has a stack of its own, and not a large one.
-        let told = match prepared.and_then(|prepared| self.spend(prepared)) {
+        let told = match prepared.and_then(|prepared| self.in_time(prepared)) {
             Ok(prepared) => Box::pin(self.call(&request, prepared, &record, &mut went)).await,
             // Nothing of it leaves; it has its number all the same.
             Err(error) => {
@@ -219,14 +222,7 @@ impl Session {
         }
     }
 
-    fn spend(&mut self, prepared: Prepared) -> Result<Prepared, Error> {
-        let bytes_max = self.grant.limits.call_bytes;
-        match self.bytes.checked_add(prepared.body_bytes).filter(|total| *total <= bytes_max) {
-            Some(total) => self.bytes = total,
-            None => {
-                return Err(Error::Limit(format!("an attempt sends and receives at most {bytes_max} bytes")));
-            }
-        }
+    fn in_time(&self, prepared: Prepared) -> Result<Prepared, Error> {
         if self.time_for(None).is_zero() {
             return Err(Error::Limit("the attempt's time is used up".into()));
         }
@@ -258,7 +254,6 @@ impl Session {
                 (went.recorded, went.effect) = (true, Some(recorded.effect));
                 went.status = told.as_ref().map_or(None, |response| Some(response.status));
                 went.response_bytes = recorded.body.len() as u64;
-                self.bytes = self.bytes.saturating_add(went.response_bytes);
                 self.passed(recorded.took);
                 Ok(told)
             }
@@ -296,7 +291,7 @@ impl Session {
     ) -> Result<(Result<Response, Error>, Duration), Halt> {
         let cap = self.cap();
         if let Some(world) = &self.world {
-            let call = departure.departed(number, request.body.as_deref());
+            let call = departure.departed(&self.grant, number, request.body.as_deref());
             let Arrived { said, body, took } = world.answer(&call).map_err(Halt::World)?;
             return Ok((self.arrived(number, said, body, cap, went), took));
         }
@@ -307,9 +302,10 @@ impl Session {
         Ok((told, Duration::from_micros(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))))
     }
 
+    /// Of an answer's body. Its head may go over: by what `http` takes of headers at the most.
     fn cap(&self) -> usize {
-        let room = self.grant.limits.call_bytes.saturating_sub(self.bytes);
-        self.grant.limits.response_bytes.min(usize::try_from(room).unwrap_or(usize::MAX))
+        let room = usize::try_from(self.ledger.room()).unwrap_or(usize::MAX);
+        self.grant.limits.response_bytes.min(room)
     }
 
     async fn exchange(&self, prepared: Prepared, time: Duration, cap: usize) -> Result<Answer, Failure> {
@@ -335,7 +331,6 @@ impl Session {
             Ok(answer) => (Some(answer.status), answer.body.len() as u64),
             Err(failure) => (failure.status, 0),
         };
-        self.bytes = self.bytes.saturating_add(went.response_bytes);
         answered.map_err(|failure| failure.error).and_then(|answer| self.response(number, answer))
     }
 
@@ -356,7 +351,6 @@ impl Session {
         };
         body.truncate(cap);
         (went.status, went.response_bytes) = (said.status(), body.len() as u64);
-        self.bytes = self.bytes.saturating_add(went.response_bytes);
         match said {
             Said::Broken { why, .. } if why.is_empty() => Err(Error::Timeout),
             Said::Broken { why, .. } => Err(Error::Protocol(why)),
@@ -394,13 +388,14 @@ impl Session {
             // An error page: its beginning tells what it has to tell.
             self.trace.log(LogLevel::Warn, "the answer is over the cap; the plugin gets its beginning", &[]);
         }
-        Ok(Response {
-            call,
-            recorded: false,
-            status,
-            headers: self.headers(&headers),
-            body: if is_cut { self.grant.mask.beginning(body) } else { self.grant.mask.bytes(body) },
-        })
+        let mut body = if is_cut { self.grant.mask.beginning(body) } else { self.grant.mask.bytes(body) };
+        // A mask may be longer than what it hides.
+        let bytes_max = self.grant.limits.response_bytes;
+        if body.len() > bytes_max && (200..300).contains(&status) {
+            return Err(Error::ResponseTooLarge(status));
+        }
+        body.truncate(bytes_max);
+        Ok(Response { call, recorded: false, status, headers: self.headers(&headers), body })
     }
 
     fn headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::{EffectPolicy, OnChanged, OnUnknown};
+use super::super::{OnChanged, OnUnknown};
+use super::granted::Policy;
 use crate::words::effect::{Asked, Entry, Intent, NotSent, Resolution, Response, Ruled, Said, Waiting};
 use crate::words::tape::Seed;
 use crate::words::time::Millis;
@@ -43,7 +44,13 @@ struct Effect {
     took: Duration,
     /// The attempt that made it first.
     attempt: u32,
+    /// Which call of the attempt that sent it last it was, where that is known.
+    call: Option<u32>,
     generation: u32,
+    /// When the key of this generation was first sent, as far as anybody knows.
+    key_since: Option<Millis>,
+    /// It was sent once with this key, or never.
+    is_first_sending: bool,
     /// It was sent again after one that nobody knew the end of, and nothing has settled that since.
     perhaps_sent: bool,
     /// As the guest asked for it when its generation began; empty for a call that changes nothing.
@@ -73,6 +80,8 @@ pub(super) enum Decision {
     Recorded(Recorded),
     Send(Sending),
     Park(Waiting),
+    /// As `Park`: it would be sent again with a key that the service has forgotten by now.
+    Expired(Waiting),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +137,7 @@ impl Past {
     }
 
     fn intended(&mut self, intent: Intent, request: Bytes) {
-        let Intent { attempt, effect, asked, generation, started_at, seed } = intent;
+        let Intent { attempt, effect, asked, generation, started_at, call, seed } = intent;
         self.seed = self.seed.or(seed);
         self.allowed.retain(|allowed| *allowed != asked);
         let (left, is_known) = ((self.clock, attempt), self.effects.contains_key(&effect));
@@ -141,8 +150,13 @@ impl Past {
         if effect.request.is_empty() || effect.generation != generation {
             effect.request = request;
         }
+        if !is_known || effect.generation != generation {
+            effect.key_since = None;
+        }
+        effect.is_first_sending = effect.key_since.is_none();
+        effect.key_since.get_or_insert(started_at);
         effect.generation = generation;
-        (effect.left, effect.began_at) = (left, started_at);
+        (effect.left, effect.began_at, effect.call) = (left, started_at, call);
         effect.state = State::Unknown;
     }
 
@@ -155,6 +169,9 @@ impl Past {
         };
         if let Some(effect) = effect {
             (effect.answered, effect.took) = (answered, Duration::from_micros(took_us));
+            if effect.is_first_sending && matches!(said, Said::NotSent { .. }) {
+                effect.key_since = None;
+            }
             effect.perhaps_sent &= !is_certain_no(&said);
             effect.state = State::Said(said, body);
             effect.perhaps_sent &= !effect.has_happened();
@@ -194,7 +211,10 @@ impl Past {
             began_at: Millis(0),
             took: Duration::ZERO,
             attempt,
+            call: None,
             generation: 0,
+            key_since: None,
+            is_first_sending: true,
             perhaps_sent: false,
             request: Bytes::new(),
             is_claimed: true,
@@ -209,14 +229,14 @@ impl Past {
     }
 
     /// What to do about the next call of this attempt.
-    pub(super) fn decide(&mut self, asked: &Asked, policy: EffectPolicy) -> Decision {
+    pub(super) fn decide(&mut self, asked: &Asked, policy: &Policy, now: Millis) -> Decision {
         let (number, decision, is_itself) = if let Some(number) = self.find(asked) {
-            (number, self.again(number, policy), true)
+            (number, self.again(number, policy, now), true)
         } else if let Some(number) = self.named_same(asked) {
-            (number, self.again(number, policy), false)
+            (number, self.again(number, policy, now), false)
         } else {
             match (self.taken_for(asked), policy.on_changed) {
-                (Some(other), OnChanged::Keep) => (other, self.again(other, policy), false),
+                (Some(other), OnChanged::Keep) => (other, self.again(other, policy, now), false),
                 (Some(other), OnChanged::Park) => {
                     return Decision::Park(Waiting::Changed { effect: other, asked: asked.clone() });
                 }
@@ -265,7 +285,7 @@ impl Past {
         self.effects.iter().find(|(_, effect)| is_it(effect)).map(|(number, _)| *number)
     }
 
-    fn again(&self, number: u32, policy: EffectPolicy) -> Decision {
+    fn again(&self, number: u32, policy: &Policy, now: Millis) -> Decision {
         let Some(effect) = self.effects.get(&number) else { return Decision::Send(Sending::first(number)) };
         let send = |generation, after_unknown| {
             let is_same = !effect.is_safe && generation == effect.generation && !effect.request.is_empty();
@@ -277,6 +297,8 @@ impl Past {
             let (said, body) = (said.clone(), body.clone());
             Decision::Recorded(Recorded { effect: number, said, body, took: effect.took })
         };
+        let has_expired = effect.has_expired(policy, now);
+        let is_unprotected = has_expired && !policy.resends_unprotected;
         match &effect.state {
             State::Said(said, body) if effect.has_happened() => recorded(said, body),
             State::Said(said, body) if (effect.is_safe || is_refusal(said)) && self.was_acted_on(effect) => {
@@ -286,11 +308,14 @@ impl Past {
             State::ToBeSent => send(same, true),
             State::Disowned | State::DidNotHappen => send(next, false),
             _ if effect.perhaps_sent || effect.is_unknown() => match policy.on_unknown {
-                OnUnknown::Resend => send(same, true),
                 OnUnknown::Park => Decision::Park(Waiting::Unknown { effect: number }),
+                OnUnknown::Resend if is_unprotected => Decision::Expired(Waiting::Unknown { effect: number }),
+                OnUnknown::Resend => send(same, true),
             },
             State::Said(Said::Answer { status, .. }, _) if is_no(*status) => send(next, false),
-            _ => send(same, false),
+            // An answer that says neither yes nor no: it is the key that keeps it from being done twice.
+            _ if is_unprotected => Decision::Expired(Waiting::Unknown { effect: number }),
+            _ => send(same, has_expired),
         }
     }
 
@@ -342,12 +367,13 @@ impl Past {
         self.effects.get(&number).filter(|effect| effect.has_happened()).map(|_| number)
     }
 
-    /// How a call of which an attempt waits is named.
-    pub(super) fn name_of(&self, effect: u32) -> (&str, &str) {
-        match self.effects.get(&effect) {
-            Some(effect) => (&effect.asked[0].method, &effect.asked[0].place),
-            None => ("", ""),
-        }
+    /// How a call that an attempt waits with is found in the history: method, place, key, and where it was last sent.
+    pub(super) fn name_of(&self, effect: u32) -> String {
+        let Some(effect) = self.effects.get(&effect) else { return "a call".to_owned() };
+        let Asked { method, place, key, .. } = &effect.asked[0];
+        let key = key.as_ref().map(|key| format!(" with key `{key}`")).unwrap_or_default();
+        let call = effect.call.map(|call| format!("call {call} of ")).unwrap_or_default();
+        format!("{method} {place}{key} ({call}attempt {})", effect.left.1.max(effect.attempt))
     }
 
     /// What happened in earlier attempts and was not asked for in this one.
@@ -375,6 +401,12 @@ impl Effect {
 
     fn is_unknown(&self) -> bool {
         matches!(self.state, State::Unknown | State::Said(Said::Unknown { .. } | Said::Broken { .. }, _))
+    }
+
+    /// Whether the service has forgotten the key by now under which it was sent. A key of an unknown age has run out.
+    fn has_expired(&self, policy: &Policy, now: Millis) -> bool {
+        let Some((ttl, since)) = policy.key_ttl.zip(self.key_since) else { return false };
+        !self.is_safe && now.since(since) >= ttl
     }
 
     /// Nobody need ask any more whether it happened.
@@ -424,6 +456,8 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::http::Granted;
+    use crate::host::{EffectPolicy, OriginGrant};
     use crate::words::digest::Digest;
 
     /// What the calls of one delivery leave behind, attempt by attempt.
@@ -432,7 +466,8 @@ mod tests {
         entries: Vec<(Entry, Bytes)>,
         past: Past,
         attempt: u32,
-        policy: EffectPolicy,
+        policy: Policy,
+        now: Millis,
     }
 
     fn call(method: &str, place: &str, key: Option<&str>, body: &str) -> Asked {
@@ -469,21 +504,15 @@ mod tests {
 
         /// What is decided; where it is sent, it is answered so.
         fn ask(&mut self, asked: &Asked, said: Said) -> Decision {
-            let decision = self.past.decide(asked, self.policy);
+            let decision = self.past.decide(asked, &self.policy, self.now);
             if let Decision::Send(Sending { effect, generation, .. }) = decision {
                 let (attempt, is_read) = (self.attempt, is_safe(&asked.method));
                 if !is_read {
-                    self.note(
-                        Entry::Intent(Intent {
-                            attempt,
-                            effect,
-                            asked: asked.clone(),
-                            generation,
-                            started_at: Millis(u64::from(attempt) * 1000),
-                            seed: None,
-                        }),
-                        "request",
-                    );
+                    // Each attempt has a time of its own, where the story does not tell it.
+                    let started_at = self.now.max(Millis(u64::from(attempt) * 1000));
+                    let (asked, call, seed) = (asked.clone(), Some(0), None);
+                    let intent = Intent { attempt, effect, asked, generation, started_at, call, seed };
+                    self.note(Entry::Intent(intent), "request");
                 }
                 let asked = is_read.then(|| asked.clone());
                 self.note(Entry::Response(Response { attempt, effect, asked, said, took_us: 0 }), "body");
@@ -623,6 +652,122 @@ mod tests {
         assert_eq!(sent(&story.ask(&call("POST", "https://crm.example/", Some("k"), "b"), status(200))).0, 1);
     }
 
+    const HOUR: u64 = 3_600_000;
+
+    /// Asked first at the hour 1, with a service that forgets keys after a day.
+    fn with_a_ttl(on_unknown: Option<OnUnknown>, first: Said) -> Story {
+        let grant = OriginGrant {
+            on_unknown,
+            key_ttl: Some(std::time::Duration::from_millis(24 * HOUR)),
+            ..OriginGrant::from("https://x.example")
+        };
+        let policy = Granted::new(&grant, EffectPolicy::default()).unwrap().policy;
+        let mut story = Story { policy, now: Millis(HOUR), ..Story::default() };
+        story.next_attempt();
+        story.ask(&post("a"), first);
+        story.next_attempt();
+        story
+    }
+
+    #[test]
+    fn a_key_that_has_run_out_protects_nothing() {
+        let on = Waiting::Unknown { effect: 0 };
+        for first in [unknown(), status(500), status(503), status(408), status(409)] {
+            let is_named = first == unknown();
+            let mut story = with_a_ttl(None, first.clone());
+            story.now = Millis(25 * HOUR - 1);
+            assert_eq!(sent(&story.ask(&post("a"), first.clone())), (0, 0, is_named), "{first:?}");
+            // The age counts from the first sending and not from the last.
+            story.next_attempt();
+            story.now = Millis(25 * HOUR);
+            assert_eq!(story.ask(&post("a"), status(200)), Decision::Expired(on.clone()), "{first:?}");
+            for (resolution, generation, is_again) in
+                [(Resolution::Send, 0, true), (Resolution::DidNot, 1, false)]
+            {
+                let mut story = with_a_ttl(None, first.clone());
+                story.now = Millis(25 * HOUR);
+                assert_eq!(story.ask(&post("a"), status(200)), Decision::Expired(on.clone()));
+                story.note(Entry::Ruled(Ruled { on: on.clone(), resolution }), "");
+                story.next_attempt();
+                assert_eq!(sent(&story.ask(&post("a"), status(200))), (0, generation, is_again));
+            }
+            // Written for this origin, it is what the operator wants; and the history names each one.
+            let mut story = with_a_ttl(Some(OnUnknown::Resend), first.clone());
+            story.now = Millis(25 * HOUR);
+            assert_eq!(sent(&story.ask(&post("a"), status(200))), (0, 0, true), "{first:?}");
+            let mut story = with_a_ttl(Some(OnUnknown::Park), first);
+            story.now = Millis(25 * HOUR);
+            let waits = if is_named { Decision::Park(on.clone()) } else { Decision::Expired(on.clone()) };
+            assert_eq!(story.ask(&post("a"), status(200)), waits);
+        }
+    }
+
+    #[test]
+    fn a_key_counts_from_when_it_may_have_left() {
+        // A refusal has a new key, and what happened is told again: their age is no matter.
+        for (first, generation) in [(status(429), 1), (status(400), 1), (status(404), 1)] {
+            let mut story = with_a_ttl(None, first);
+            story.now = Millis(1000 * HOUR);
+            assert_eq!(sent(&story.ask(&post("a"), unknown())), (0, generation, false));
+            story.next_attempt();
+            story.now = Millis(1001 * HOUR);
+            assert_eq!(
+                sent(&story.ask(&post("a"), status(200))),
+                (0, generation, true),
+                "the new key is young"
+            );
+        }
+        let mut story = with_a_ttl(None, status(200));
+        story.now = Millis(1000 * HOUR);
+        is_recorded(&story.ask(&post("a"), status(500)));
+        // Nothing left: the key was never seen.
+        let refused = || Said::not_sent(NotSent::Connect, "refused");
+        let mut story = with_a_ttl(None, refused());
+        story.now = Millis(1000 * HOUR);
+        assert_eq!(sent(&story.ask(&post("a"), status(500))), (0, 0, false));
+        story.next_attempt();
+        story.now = Millis(1023 * HOUR);
+        assert_eq!(sent(&story.ask(&post("a"), refused())), (0, 0, false));
+        story.next_attempt();
+        story.now = Millis(1024 * HOUR);
+        let expired = Decision::Expired(Waiting::Unknown { effect: 0 });
+        assert_eq!(
+            story.ask(&post("a"), status(200)),
+            expired,
+            "what did not leave does not make it younger"
+        );
+        // A record from before times were written: its age is not known.
+        let mut story = with_a_ttl(None, unknown());
+        story.now = Millis(HOUR);
+        for (entry, _) in &mut story.entries {
+            if let Entry::Intent(intent) = entry {
+                intent.started_at = Millis(0);
+            }
+        }
+        story.next_attempt();
+        story.now = Millis(1_790_000_000_000);
+        assert_eq!(story.ask(&post("a"), status(200)), expired);
+        // Reads have no key.
+        let mut story = with_a_ttl(None, status(200));
+        let get = call("GET", "https://x.example/m", None, "");
+        story.ask(&get, status(500));
+        story.next_attempt();
+        story.now = Millis(1000 * HOUR);
+        assert_eq!(sent(&story.ask(&get, status(200))).1, 0);
+    }
+
+    #[test]
+    fn a_call_that_waits_is_named_by_what_the_history_shows() {
+        let mut story = Story::default();
+        story.next_attempt();
+        story.ask(&call("POST", "https://x.example/m", Some("k"), "a"), unknown());
+        story.next_attempt();
+        assert_eq!(story.past.name_of(0), "POST https://x.example/m with key `k` (call 0 of attempt 1)");
+        story.ask(&call("POST", "https://x.example/m", Some("k"), "a"), unknown());
+        assert_eq!(story.past.name_of(0), "POST https://x.example/m with key `k` (call 0 of attempt 2)");
+        assert_eq!(story.past.name_of(7), "a call");
+    }
+
     #[test]
     fn the_wall_clock_is_that_of_the_attempt_that_made_what_is_asked_for_next() {
         let mut story = Story::default();
@@ -653,8 +798,16 @@ mod tests {
         let mut story = Story::default();
         story.next_attempt();
         let intent = |effect| {
-            let (started_at, seed) = (Millis(1), None);
-            Entry::Intent(Intent { attempt: 1, effect, asked: post("a"), generation: 0, started_at, seed })
+            let (started_at, call, seed) = (Millis(1), None, None);
+            Entry::Intent(Intent {
+                attempt: 1,
+                effect,
+                asked: post("a"),
+                generation: 0,
+                started_at,
+                call,
+                seed,
+            })
         };
         let yes = |effect| {
             Entry::Response(Response { attempt: 1, effect, asked: None, said: status(200), took_us: 0 })

@@ -11,6 +11,7 @@ use http::{Method, Uri};
 use http_body_util::Full;
 use url::Url;
 
+use super::granted::{self, Shown};
 use super::origin::Origin;
 use super::{Credential, Error, Request, Target};
 use crate::host::grant::{Credentials, Grant};
@@ -23,6 +24,8 @@ pub(super) struct Prepared {
     pub(super) request: http::Request<Full<Bytes>>,
     pub(super) body_bytes: u64,
     pub(super) has_credentials: bool,
+    /// The place of what grants it among the origins of the grant.
+    pub(super) granted: usize,
 }
 
 /// Fills in `record` as far as it gets: a refused call is in the history too.
@@ -30,9 +33,14 @@ pub(super) fn prepare(grant: &Grant, request: Request, record: &mut CallRecord) 
     let method = method(&request.method)?;
     check_key(request.key.as_deref())?;
     let is_secret_url = matches!(request.target, Target::SecretUrl(_));
-    let (url, origin) = target(grant, request.target, record)?;
-    let draft =
-        Draft { origin, url, headers: headers(&request.headers)?, body: request.body.unwrap_or_default() };
+    let (url, origin, granted) = target(grant, &method, request.target, record)?;
+    let draft = Draft {
+        origin,
+        url,
+        granted,
+        headers: headers(&request.headers)?,
+        body: request.body.unwrap_or_default(),
+    };
     if request.credentials.len() > limits::HTTP_CREDENTIALS_MAX {
         return Err(invalid(format!("more than {} credentials", limits::HTTP_CREDENTIALS_MAX)));
     }
@@ -47,10 +55,14 @@ pub(super) fn prepare(grant: &Grant, request: Request, record: &mut CallRecord) 
 fn method(text: &str) -> Result<Method, Error> {
     let method = Method::from_bytes(text.as_bytes()).map_err(|_| invalid("the method is no token"))?;
     // A tunnel would reach past the grants; an echo of headers would hand back what the host filled in.
-    if text.len() > limits::HTTP_METHOD_BYTES_MAX || ["CONNECT", "TRACE", "TRACK"].contains(&text) {
+    if text.len() > limits::HTTP_METHOD_BYTES_MAX || is_never_sent(text) {
         return Err(Error::Denied(format!("method {} is not sent", method.as_str())));
     }
     Ok(method)
+}
+
+pub(super) fn is_never_sent(method: &str) -> bool {
+    ["CONNECT", "TRACE", "TRACK"].contains(&method)
 }
 
 fn check_key(key: Option<&str>) -> Result<(), Error> {
@@ -63,13 +75,21 @@ fn check_key(key: Option<&str>) -> Result<(), Error> {
     }
 }
 
-fn target(grant: &Grant, target: Target, record: &mut CallRecord) -> Result<(Url, Origin), Error> {
+fn target(
+    grant: &Grant,
+    method: &Method,
+    target: Target,
+    record: &mut CallRecord,
+) -> Result<(Url, Origin, usize), Error> {
+    let find = |at: (&Url, &Origin), shown| {
+        granted::find(&grant.origins, &grant.handler, method, at, shown).map_err(Error::Denied)
+    };
     match target {
         Target::Url(text) => {
             let (url, origin) = parse(&text)?;
             record.target = format!("{origin}{}", url.path());
-            grant.check_origin(&origin)?;
-            Ok((url, origin))
+            let granted = find((&url, &origin), Shown::Path)?;
+            Ok((url, origin, granted))
         }
         Target::SecretUrl(name) => {
             record.target = format!("[secret {}]", clip(&name));
@@ -82,9 +102,9 @@ fn target(grant: &Grant, target: Target, record: &mut CallRecord) -> Result<(Url
                 other => other,
             })?;
             record.target = format!("{origin}/[secret {}]", clip(&name));
-            grant.check_origin(&origin)?;
+            let granted = find((&url, &origin), Shown::Secret(&clip(&name)))?;
             grant.credentials.check(&name, &origin)?;
-            Ok((url, origin))
+            Ok((url, origin, granted))
         }
     }
 }
@@ -137,10 +157,14 @@ fn headers(given: &[(String, String)]) -> Result<HeaderMap, Error> {
 fn header_name(text: &str) -> Result<HeaderName, Error> {
     let name = HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| invalid(format!("`{}` is no header name", clip(text))))?;
-    if FORBIDDEN.contains(&name.as_str()) {
+    if is_set_by_host(&name) {
         return Err(invalid(format!("header `{name}` is set by the host")));
     }
     Ok(name)
+}
+
+pub(super) fn is_set_by_host(name: &HeaderName) -> bool {
+    FORBIDDEN.contains(&name.as_str())
 }
 
 // === credentials ===
@@ -148,6 +172,7 @@ fn header_name(text: &str) -> Result<HeaderName, Error> {
 struct Draft {
     origin: Origin,
     url: Url,
+    granted: usize,
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -238,7 +263,7 @@ impl Draft {
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers;
-        Ok(Prepared { request, body_bytes, has_credentials })
+        Ok(Prepared { request, body_bytes, has_credentials, granted: self.granted })
     }
 }
 

@@ -69,6 +69,50 @@ fn what_is_not_granted_is_the_operators_matter() {
 }
 
 #[test]
+fn an_origin_may_be_granted_in_part() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let part = |behaviour: &str, path: &str| {
+            let mut setup = Setup::new(behaviour).calling(&origin, path);
+            setup.grants.origins[0].methods = vec!["GET".into(), "POST".into()];
+            setup.grants.origins[0].paths = vec!["/crm/v3/".into()];
+            setup
+        };
+        assert!(note(&part("get", "/crm/v3/x?y").call().await).starts_with("0 200"));
+        let before = seen.all().len();
+        for (path, expected) in [
+            ("/admin", "the path /admin is not granted at"),
+            ("/crm/v3/../../admin", "the path /admin is not granted at"),
+            ("/crm/v3/..%2f..%2fadmin", "has an encoded slash"),
+        ] {
+            let called = part("post", path).call().await;
+            let (kind, blame, reason, _) = failure(&called);
+            assert_eq!((kind, blame), (ErrorKind::Denied, Blame::Operator), "{reason}");
+            assert!(
+                reason.contains(expected) && reason.contains("handlers.h.grants.http.0.paths: ["),
+                "{reason}"
+            );
+        }
+        let mut setup = part("post", "/crm/v3/x");
+        setup.grants.origins[0].methods = vec!["GET".into()];
+        let called = setup.call().await;
+        let reason = failure(&called).2;
+        assert!(reason.contains("handlers.h.grants.http.0.methods: [GET, POST]"), "{reason}");
+        // A secret URL is held to the same, and its path is not told.
+        let mut setup = Setup::new("credential").calling(&origin, "/").setting("credential", "url").secret(
+            "webhook",
+            &format!("{origin}/services/T000/XXXXYYYY"),
+            &[&origin],
+        );
+        setup.grants.origins[0].paths = vec!["/hooks/".into()];
+        let called = setup.call().await;
+        assert!(note(&called).contains("the path of secret `webhook` is not granted"), "{}", note(&called));
+        assert!(!history(&called).contains("XXXXYYYY") && !history(&called).contains("T000"));
+        assert_eq!(seen.all().len(), before, "nothing that is denied leaves");
+    });
+}
+
+#[test]
 fn a_private_address_needs_its_network() {
     on_guests(async {
         let (origin, seen) = server().await;
@@ -95,11 +139,18 @@ fn calls_and_bytes_have_ends() {
         assert!(note(&called).starts_with("5 sent, Some(Error::Limit("), "{}", note(&called));
         assert_eq!((called.calls.len(), seen.all().len()), (5, 5));
 
-        let bytes =
-            Setup::new("many-calls").calling(&origin, "/").setting("count", 9).limits(|l| l.call_bytes = 5);
-        let called = bytes.call().await;
-        // Two answers of two bytes fit; the third one does not, and the rest are not sent.
-        assert!(note(&called).starts_with("2 sent, Some(Error::ResponseTooLarge(200))"), "{}", note(&called));
+        // An answer of two bytes and what the record needs around it: some fit, and the rest are not sent.
+        let bytes = |max: u64| {
+            Setup::new("many-calls").calling(&origin, "/").setting("count", 9).limits(|l| l.call_bytes = max)
+        };
+        let before = seen.all().len();
+        let called = bytes(1024).call().await;
+        let (sent, why) = note(&called).split_once(" sent, ").unwrap();
+        let sent: usize = sent.parse().unwrap();
+        assert!((2..9).contains(&sent) && why.starts_with("Some(Error::Limit("), "{}", note(&called));
+        assert!(why.contains("at most 1024 bytes to the record"), "{why}");
+        assert_eq!(seen.all().len() - before, sent, "what has no room does not leave");
+        assert!(note(&bytes(64 * 1024).call().await).starts_with("9 sent, None"));
 
         for (count, expected) in [
             (limits::HTTP_REQUEST_BYTES_MAX, "0 200"),
@@ -108,9 +159,16 @@ fn calls_and_bytes_have_ends() {
             let called = Setup::new("big-request").calling(&origin, "/").setting("count", count).call().await;
             assert!(note(&called).starts_with(expected), "{}", note(&called));
         }
-        let over =
-            Setup::new("big-request").calling(&origin, "/").setting("count", 9).limits(|l| l.call_bytes = 8);
-        assert!(note(&over.call().await).starts_with("Error::Limit("));
+        let over = |count: usize| {
+            Setup::new("big-request")
+                .calling(&origin, "/")
+                .setting("count", count)
+                .limits(|l| l.call_bytes = 2048)
+        };
+        let before = seen.all().len();
+        assert!(note(&over(2048).call().await).starts_with("Error::Limit("));
+        assert_eq!(seen.all().len(), before);
+        assert!(note(&over(1024).call().await).starts_with("0 200"));
     });
 }
 
@@ -198,6 +256,27 @@ fn a_secret_across_the_cap_of_an_error_page_is_not_seen_in_part() {
             let called = setup(cap).call().await;
             assert!(!note(&called).contains("Bearer s3"), "{cap}: {}", note(&called));
         }
+    });
+}
+
+#[test]
+fn a_mask_makes_no_answer_longer_than_its_cap() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let setup = |path: &str, cap: usize| {
+            let setup = Setup::new("credential").calling(&origin, path).secret("token", "abcd", &[&origin]);
+            setup.limits(|l| l.response_bytes = cap)
+        };
+        setup("/echo", limits::HTTP_RESPONSE_BYTES_MAX).call().await;
+        let told = seen.all().pop().unwrap();
+        assert!(told.contains("Bearer abcd"), "{told}");
+        let called = setup("/echo", told.len()).call().await;
+        assert_eq!(note(&called), "Error::ResponseTooLarge(200)");
+        let cap = told.len() + "-error".len();
+        let called = setup("/echo-error", cap).call().await;
+        let (head, body) = note(&called).split_once("] ").unwrap();
+        assert!(head.starts_with("0 500 [") && body.contains("[secret token]"), "{}", note(&called));
+        assert_eq!(body.len(), cap);
     });
 }
 

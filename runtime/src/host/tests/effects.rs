@@ -265,7 +265,8 @@ fn an_unknown_call_goes_again_as_it_was_or_waits_for_the_operator() {
             let waits = book.attempt(&setup, 2).await;
             let reason = parked(&waits);
             assert!(
-                reason.contains(&path) && reason.contains("longshore deliveries resolve 1f.h"),
+                reason.starts_with(&format!("POST {origin}{path} (call 0 of attempt 1) was perhaps sent"))
+                    && reason.contains("longshore deliveries resolve 1f.h"),
                 "{reason}"
             );
             let again = book.attempt(&setup, 3).await;
@@ -323,12 +324,134 @@ fn words_that_changed_wait_for_the_operator_unless_the_call_has_a_key() {
             let (book, asked) = (Book::default(), with("-", OnChanged::Park, &name));
             is_retry(&book.attempt(&asked, 1).await);
             let waits = book.attempt(&asked, 2).await;
-            assert!(parked(&waits).contains("another call to the same place"), "{}", parked(&waits));
+            let expected =
+                "(call 0 of attempt 1) happened, and call 0 of this attempt is another one to the same place";
+            assert!(parked(&waits).contains(expected), "{}", parked(&waits));
             assert!(matches!(book.resolve(resolution), Waiting::Changed { effect: 0, .. }));
             // The same words as in the attempt that waited.
             assert!(matches!(book.attempt(&asked, 2).await.outcome, Outcome::Done { .. }));
             assert_eq!(posted(&name), times, "{resolution}");
         }
+    });
+}
+
+/// The handler says `park`, one of its origins says otherwise; and each service has its own name for a key.
+#[test]
+fn an_origin_has_its_own_word_on_unknown_and_changed_calls() {
+    on_guests(async {
+        let ((one, seen), (two, other)) = (server().await, server().await);
+        let lines = [
+            format!("POST? {one}/in-turn/500,200/first - hello"),
+            format!("POST {one}/in-turn/break,200/second - text"),
+            format!("POST {two}/in-turn/break,200/third - text"),
+        ];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let base = script(&one, &lines);
+        let setup = move || {
+            let mut setup = base();
+            setup.grants.effects.on_unknown = OnUnknown::Park;
+            setup.grants.origins[0].on_unknown = Some(OnUnknown::Resend);
+            setup.grants.origins[0].key_header = Some("X-Request-Id".into());
+            setup.grants.origins.push(two.as_str().into());
+            setup
+        };
+        let book = Book::default();
+        is_retry(&book.attempt(&setup, 1).await);
+        is_retry(&book.attempt(&setup, 2).await);
+        let waits = book.attempt(&setup, 3).await;
+        let reason = parked(&waits);
+        assert!(reason.contains("/third (call 2 of attempt 2) was perhaps sent"), "{reason}");
+        let seen = seen.all();
+        let second = to(&seen, "/second");
+        assert_eq!(second.len(), 2, "sent again, as its origin says");
+        assert!(
+            second.iter().all(|call| call.contains("x-request-id: ") && !call.contains("idempotency-key"))
+        );
+        assert_eq!(other.all().len(), 1);
+        assert!(other.all()[0].contains("idempotency-key: "));
+
+        for (on_changed, times) in [(OnChanged::Send, 2), (OnChanged::Keep, 1)] {
+            let (origin, seen) = server().await;
+            let lines =
+                ["POST ORIGIN/in-turn/200/a - hello {attempt}", "POST ORIGIN/in-turn/500,200/b - lead"];
+            let base = script(&origin, &lines);
+            let setup = move || {
+                let mut setup = base();
+                setup.grants.origins[0].on_changed = Some(on_changed);
+                setup
+            };
+            let book = Book::default();
+            is_retry(&book.attempt(&setup, 1).await);
+            assert!(matches!(book.attempt(&setup, 2).await.outcome, Outcome::Done { .. }));
+            assert_eq!(to(&seen.all(), "/a").len(), times, "{on_changed:?}");
+        }
+    });
+}
+
+#[test]
+fn a_call_whose_key_has_run_out_waits_and_says_so() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let base = script(&origin, &["POST ORIGIN/in-turn/500,200 - text"]);
+        let setup = |on_unknown: Option<OnUnknown>| {
+            let base = &base;
+            move || {
+                let mut setup = base();
+                setup.grants.origins[0].key_ttl = Some(std::time::Duration::from_secs(24 * 3600));
+                setup.grants.origins[0].on_unknown = on_unknown;
+                setup
+            }
+        };
+        let book = Book::default();
+        is_retry(&book.attempt(setup(None), 1).await);
+        // A day goes by.
+        let aged: Vec<Bytes> = book.0.lock().unwrap().iter().map(aged_by_a_day).collect();
+        *book.0.lock().unwrap() = aged;
+        let waits = book.attempt(setup(None), 2).await;
+        let reason = parked(&waits);
+        assert!(reason.contains("its idempotency key was first sent more than 86400 s ago"), "{reason}");
+        assert!(reason.contains("longshore deliveries resolve 1f.h --happened"), "{reason}");
+        assert_eq!(seen.all().len(), 1);
+        let done = book.attempt(setup(Some(OnUnknown::Resend)), 3).await;
+        assert_eq!(note(&done), "200 answer 2");
+        assert!(done.calls[0].after_unknown, "the history names it");
+    });
+}
+
+fn aged_by_a_day(framed: &Bytes) -> Bytes {
+    let (entry, bytes) = Entry::unframed(framed).unwrap();
+    let entry = match entry {
+        Entry::Intent(mut intent) => {
+            assert_ne!(intent.started_at.0, 0);
+            intent.started_at = intent.started_at.minus(std::time::Duration::from_secs(24 * 3600));
+            Entry::Intent(intent)
+        }
+        other => other,
+    };
+    entry.framed(&bytes)
+}
+
+/// What is told again is in the record already.
+#[test]
+fn answers_from_the_record_do_not_count_twice() {
+    on_guests(async {
+        let (origin, seen) = server().await;
+        let calls: Vec<String> = (0..4).map(|n| format!("POST ORIGIN/in-turn/200/{n} - text")).collect();
+        let mut lines: Vec<&str> = calls.iter().map(String::as_str).collect();
+        lines.push("POST ORIGIN/in-turn/500,200/last - text");
+        let base = script(&origin, &lines);
+        let whole = Book::default();
+        is_retry(&whole.attempt(&base, 1).await);
+        let written: usize = whole.0.lock().unwrap().iter().map(Bytes::len).sum();
+        // Room for the last call alone, and not for the four before it.
+        let setup = || base().limits(|limits| limits.call_bytes = (written / 2) as u64);
+        let done = whole.attempt(setup, 2).await;
+        assert_eq!(note(&done).matches("again").count(), 4);
+        assert_eq!(to(&seen.all(), "/last").len(), 2);
+        let anew = Book::default().attempt(setup, 1).await;
+        assert!(failure(&anew).2.starts_with("Error::Limit("), "{:?}", anew.outcome);
+        let anew = Book::default().attempt(|| base().limits(|l| l.call_bytes = 2 * written as u64), 1).await;
+        assert!(matches!(anew.outcome, Outcome::Done { .. }), "{:?}", anew.outcome);
     });
 }
 

@@ -244,6 +244,11 @@ async fn answer(request: Request<Incoming>, seen: Seen) -> Result<Response<Full<
                 .body(Full::new(text.into()))
         }
         "/redirect" => response.status(302).header("location", "/echo").body(Full::default()),
+        "/redirect-to" => {
+            let to = url::form_urlencoded::parse(head.uri.query().unwrap_or("").as_bytes()).next();
+            let to = to.map(|(name, _)| name.into_owned()).unwrap_or_default();
+            response.status(302).header("location", to).body(Full::default())
+        }
         "/echo-error" => response.status(500).body(Full::new(text.into())),
         "/fails-once" => response.status(if is_first { 500 } else { 200 }).body(Full::default()),
         "/large" => response.body(large()),

@@ -217,6 +217,40 @@ async fn a_nearly_full_disk_refuses_new_events_but_not_duplicates_nor_settles() 
 }
 
 #[tokio::test]
+async fn each_call_in_flight_has_room_for_its_answer() {
+    use futures_util::FutureExt as _;
+
+    use crate::words::limits::{ATTEMPT_RESERVE_BYTES, CALL_RESERVE_BYTES};
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Held::default();
+    disk.pretend_free(Some(ATTEMPT_RESERVE_BYTES + 3 * CALL_RESERVE_BYTES));
+    let (ledger, _) = Ledger::open_on(options(dir.path()), Arc::new(disk.clone()), NOW).unwrap();
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        calls.push(ledger.room_for_call().now_or_never().expect("there is room").unwrap());
+    }
+    assert!(ledger.room_for_call().now_or_never().is_none(), "a fourth answer could not be kept: it waits");
+    assert_eq!(ledger.may_begin(), Ok(()), "an attempt may begin all the same");
+    let waiting = tokio::spawn({
+        let ledger = ledger.clone();
+        async move { ledger.room_for_call().await }
+    });
+    tokio::task::yield_now().await;
+    calls.pop();
+    calls.push(waiting.await.unwrap().unwrap());
+    assert!(ledger.room_for_call().now_or_never().is_none());
+    drop(calls);
+    ledger.close().await.unwrap();
+    assert!(matches!(ledger.room_for_call().await, Err(Refused::Closing)));
+    drop(ledger);
+    // Nobody would give it back: it is a refusal, and no attempt begins that would meet it.
+    disk.pretend_free(Some(ATTEMPT_RESERVE_BYTES + CALL_RESERVE_BYTES - 1));
+    let (ledger, _) = Ledger::open_on(options(dir.path()), Arc::new(disk), NOW).unwrap();
+    assert!(matches!(ledger.room_for_call().await, Err(Refused::DiskFull { .. })));
+    assert!(matches!(ledger.may_begin(), Err(Refused::DiskFull { .. })));
+}
+
+#[tokio::test]
 async fn a_write_that_finds_the_disk_full_keeps_nothing_and_the_next_may_succeed() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, disk) = open_held(dir.path());

@@ -331,6 +331,42 @@ async fn a_word_on_a_call_is_written_with_the_retry_and_only_where_one_is_waited
     assert_eq!(Entry::unframed(&last).unwrap().0, ruled);
     let twice = ledger.resolve(&id, Resolution::Send, NOW).await;
     assert!(matches!(twice, Err(Error::WrongState(..))), "{twice:?}");
+    let mut exported = Vec::new();
+    let lines = &mut |line: String| {
+        exported.push(serde_json::from_str::<serde_json::Value>(&line).unwrap());
+        true
+    };
+    ledger.snapshot().export(&crate::store::tools::ExportFilter::default(), lines).unwrap();
+    let rulings = exported[0]["deliveries"][0]["rulings"].clone();
+    assert_eq!(rulings, serde_json::to_value(&history.rulings).unwrap());
+    assert_eq!(rulings[1]["resolution"], "send");
+}
+
+/// 256 MiB over all attempts; whoever needs more waits for another to end.
+#[tokio::test]
+async fn what_attempts_hold_of_earlier_ones_has_an_end() {
+    use crate::store::deliveries::HELD_UNIT_BYTES;
+    use crate::words::limits::{EFFECTS_BYTES_MAX, EFFECTS_HELD_BYTES_MAX};
+    use futures_util::FutureExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let id = delivery_of(accept_one(&ledger, for_crm("evt_1")).await);
+    ledger.begin(&id, 1, Digest::of(b"x"), NOW).await.unwrap();
+    let large = (Bytes::from(vec![b'x'; 2 * HELD_UNIT_BYTES]), false);
+    ledger.note_effect(&id, 1, large, NOW).await.unwrap();
+    let free = || ledger.inner.core.effects_held.available_permits();
+    let all = free();
+    assert_eq!(all * HELD_UNIT_BYTES, EFFECTS_HELD_BYTES_MAX);
+    let held = ledger.hold_effects(&id).await.unwrap();
+    assert!((all - free()) * HELD_UNIT_BYTES > 2 * HELD_UNIT_BYTES, "{} of {all}", free());
+    let permits = std::sync::Arc::clone(&ledger.inner.core.effects_held);
+    let rest = permits.acquire_many_owned(u32::try_from(free()).unwrap()).await.unwrap();
+    assert!(ledger.hold_effects(&id).now_or_never().is_none(), "nothing is left");
+    drop(held);
+    drop(ledger.hold_effects(&id).now_or_never().expect("as much is free again").unwrap());
+    drop(rest);
+    assert_eq!(free(), all);
+    const { assert!(EFFECTS_HELD_BYTES_MAX >= EFFECTS_BYTES_MAX) };
 }
 
 #[tokio::test]

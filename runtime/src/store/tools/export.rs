@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::check::delivery_of;
@@ -22,6 +23,7 @@ use crate::store::journal::{BatchHeader, NO_POSITION, RawRecord, Segments};
 use crate::store::stage::Redeliveries;
 use crate::store::{Error, Interrupted, RulingRow, Status};
 use crate::words::attempt::Attempt;
+use crate::words::effect::{Entry, Resolution};
 use crate::words::event::{DeliveryId, EventRef, Name};
 use crate::words::limits::DELIVERY_RECORDS_MAX;
 use crate::words::secret::Fingerprint;
@@ -137,6 +139,13 @@ impl Snapshot {
             line,
         };
         walk.run(self.segments.last_batch())
+    }
+}
+
+fn resolution_in(detail: &Bytes) -> Option<Resolution> {
+    match Entry::unframed(detail) {
+        Ok((Entry::Ruled(ruled), _)) => Some(ruled.resolution),
+        _ => None,
     }
 }
 
@@ -330,13 +339,16 @@ impl Walk<'_> {
     ) -> Result<ExportedDelivery, Error> {
         let mut state = State::accepted(accept.received_at.min(accept.clock));
         let (mut attempts, mut begun, mut rulings) = (Vec::new(), Vec::new(), Vec::new());
+        let mut word = None;
         for record in self.chain(head)?.into_iter().rev() {
             state.apply(&record);
             match record {
                 Record::Settle(settle) => attempts.push(settle.attempt),
                 Record::Begun(one) => begun.push(one),
+                // Its word on a call is written before it.
+                Record::EffectResponse(effect) => word = resolution_in(&effect.detail).or(word),
                 Record::Ruling(one) => {
-                    rulings.push(RulingRow { at: one.at, ruling: one.ruling, resolution: None })
+                    rulings.push(RulingRow { at: one.at, ruling: one.ruling, resolution: word.take() })
                 }
                 _ => {}
             }
