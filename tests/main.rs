@@ -4,6 +4,7 @@ mod support;
 
 mod accept;
 mod author;
+mod breaker;
 mod carry;
 mod demo;
 mod effects;

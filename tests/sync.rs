@@ -59,12 +59,9 @@ impl Scene {
         };
         let routes = route::Table::new(vec![subscription]);
         let intake = Intake::new(door(), vec![source()], routes, ledger.clone(), metrics.clone());
-        let nobody = Arc::new(Dispatch::start(
-            Vec::new(),
-            ledger.clone(),
-            metrics.clone(),
-            tokio::runtime::Handle::current(),
-        ));
+        let guests = tokio::runtime::Handle::current();
+        let nobody = Dispatch::start(Vec::new(), ledger.clone(), metrics.clone(), guests).await;
+        let nobody = Arc::new(nobody.unwrap());
         let admin =
             Admin::new(ledger.clone(), Arc::clone(&intake), nobody, metrics.clone(), Facts::default());
         let (front, back) = (bind().await, bind().await);
@@ -159,7 +156,7 @@ fn lane(behaviour: &str) -> Lane {
         max_delay: Duration::from_secs(1),
         jitter: backoff::Jitter::None,
     };
-    Lane { handler: Arc::new(handler), concurrency: 4, rate: None, retry }
+    Lane { handler: Arc::new(handler), concurrency: 4, rate: None, retry, breaker: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,7 +206,9 @@ async fn a_failed_sync_is_a_503_turns_readiness_red_and_ends_accepting_and_calli
         scene.ledger.clone(),
         scene.metrics.clone(),
         tokio::runtime::Handle::current(),
-    );
+    )
+    .await
+    .unwrap();
     let open =
         scene.ledger.deliveries(store::DeliveryFilter { limit: 10, ..Default::default() }).await.unwrap();
     assert_eq!(open.rows.len(), 1, "{open:?}");
@@ -231,7 +230,9 @@ async fn a_failed_sync_ends_the_call_that_is_under_way() {
         scene.ledger.clone(),
         scene.metrics.clone(),
         tokio::runtime::Handle::current(),
-    );
+    )
+    .await
+    .unwrap();
     wait_for("the call to be under way", async || (lanes.stat()[0].running == 1).then_some(())).await;
     scene.disk.fail_syncs(true);
     assert_eq!(scene.post("evt_2").await.unwrap().0, 503);
@@ -251,7 +252,9 @@ async fn no_attempt_begins_while_its_end_would_not_fit_on_the_disk_and_none_is_l
         scene.ledger.clone(),
         scene.metrics.clone(),
         tokio::runtime::Handle::current(),
-    );
+    )
+    .await
+    .unwrap();
     wait_for("the lane to find it", async || (lanes.stat()[0].in_memory == 1).then_some(())).await;
     assert_eq!(lanes.stat()[0].running, 0);
     assert!(!scene.metrics.encode().contains("longshore_attempts_total{"), "an attempt was counted");

@@ -43,6 +43,7 @@ pub struct Metrics {
     /// `outcome` is done, skipped, dead, parked or retried.
     pub deliveries: Family<ByOutcome, Counter>,
     pub attempts: Family<ByOutcome, Counter>,
+    pub breaker_openings: Family<ByHandler, Counter>,
     pub answer_seconds: Histogram,
     pub attempt_seconds: Family<ByHandler, Histogram, fn() -> Histogram>,
     registry: Arc<Registry>,
@@ -70,6 +71,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             deliveries: Family::default(),
             attempts: Family::default(),
+            breaker_openings: Family::default(),
             answer_seconds: seconds(),
             attempt_seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
             registry: Arc::default(),
@@ -93,6 +95,11 @@ impl Default for Metrics {
         registry.register("refusals", "Requests that got no 2xx, by reason", m.refusals.clone());
         registry.register("deliveries", "Deliveries by what an attempt led to", m.deliveries.clone());
         registry.register("attempts", "Attempts by outcome", m.attempts.clone());
+        registry.register(
+            "breaker_openings",
+            "How often a lane was stopped because a called service did not answer well",
+            m.breaker_openings.clone(),
+        );
         registry.register_with_unit(
             "answer",
             "From the end of a request's headers to its answer",

@@ -22,8 +22,8 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::view::{
-    EventDetail, HandlerView, Problem, RefusalView, Ruled, SecretView, SourceView, SourcesView, StatView,
-    SubscriptionView,
+    DeliveryDetail, EventDetail, HandlerView, LaneOrdered, Problem, RefusalView, Ruled, SecretView,
+    SourceView, SourcesView, StatView, SubscriptionView,
 };
 use super::{Admin, HandlerFacts, SourceFacts, scrape};
 use crate::dispatch::LaneStat;
@@ -31,7 +31,7 @@ use crate::intake::{Refusal, Source};
 use crate::replay::{self, Record};
 use crate::store::tools::{Copied, ExportFilter};
 use crate::store::{
-    self, Backlog, DeliveryFilter, DeliveryHistory, DeliveryRow, EventFilter, EventRow, Page, Ruling, Status,
+    self, Backlog, DeliveryFilter, DeliveryRow, EventFilter, EventRow, LaneEntry, Page, Ruling, Status,
     StoredEvent,
 };
 use crate::verify::rotation;
@@ -63,6 +63,9 @@ pub(super) fn private(admin: Arc<Admin>) -> Router {
         .route("/deliveries/{delivery}/resolve/{resolution}", post(resolve))
         .route("/sources", get(sources))
         .route("/handlers", get(handlers))
+        .route("/handlers/{handler}/history", get(lane_history))
+        .route("/handlers/{handler}/pause", post(pause))
+        .route("/handlers/{handler}/resume", post(resume))
         .route("/stat", get(stat))
         .route("/export", get(export))
         .fallback(async || Wrong::new(StatusCode::NOT_FOUND, "no such resource"))
@@ -196,12 +199,16 @@ async fn deliveries(
     Ok(Json(admin.ledger.deliveries(filter).await?))
 }
 
-async fn delivery(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer<DeliveryHistory> {
+async fn delivery(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer<DeliveryDetail> {
     let id: DeliveryId = id.parse().map_err(Wrong::bad)?;
-    match admin.ledger.delivery(&id).await? {
-        Some(history) => Ok(Json(history)),
-        None => Err(store::Error::NoSuchDelivery(id).into()),
-    }
+    let Some(history) = admin.ledger.delivery(&id).await? else {
+        return Err(store::Error::NoSuchDelivery(id).into());
+    };
+    let row = &history.row;
+    let lanes = if row.status == Status::Open { admin.dispatch.stat() } else { Vec::new() };
+    let lane = lanes.into_iter().find(|lane| lane.handler == row.handler);
+    let (lane, paused) = lane.map_or_else(Default::default, |lane| (lane.lane, lane.paused));
+    Ok(Json(DeliveryDetail { history, lane, paused }))
 }
 
 /// Everything that it takes to run it again, but for the plugins' bytes: whoever asks can read those where this daemon does.
@@ -349,9 +356,81 @@ fn handler_view(
         rate: facts.rate,
         running: lane.map_or(0, |lane| lane.running),
         in_memory: lane.map_or(0, |lane| lane.in_memory),
+        lane: lane.map(|lane| lane.lane.clone()).unwrap_or_default(),
+        paused: lane.and_then(|lane| lane.paused.clone()),
         backlog: backlog.cloned().unwrap_or_default(),
         subscriptions: facts.subscriptions.iter().map(subscription).collect(),
     }
+}
+
+// === lanes ===
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LaneQuery {
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Also of a handler that is gone from the configuration.
+async fn lane_history(
+    State(admin): State<Arc<Admin>>,
+    Path(handler): Path<Name>,
+    query: Asked<LaneQuery>,
+) -> Answer<Page<LaneEntry>> {
+    let Query(q) = query?;
+    Ok(Json(admin.ledger.lane_history(&handler, q.cursor, rows(q.limit)).await?))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReasonQuery {
+    reason: Option<String>,
+}
+
+impl ReasonQuery {
+    fn checked(self) -> Result<Option<String>, Wrong> {
+        let Some(reason) = self.reason.filter(|reason| !reason.trim().is_empty()) else { return Ok(None) };
+        if reason.chars().count() > limits::PAUSE_REASON_CHARS_MAX {
+            let most = limits::PAUSE_REASON_CHARS_MAX;
+            return Err(Wrong::bad(format!("a reason has at most {most} characters; type a shorter one")));
+        }
+        if reason.chars().any(char::is_control) {
+            return Err(Wrong::bad("a reason is one line of text; type it without control characters"));
+        }
+        Ok(Some(reason))
+    }
+}
+
+async fn pause(
+    State(admin): State<Arc<Admin>>,
+    Path(handler): Path<Name>,
+    query: Asked<ReasonQuery>,
+) -> Answer<LaneOrdered> {
+    let reason = query?.0.checked()?;
+    let changed = admin.dispatch.pause(&handler, reason).await;
+    ordered(&admin, handler, changed)
+}
+
+async fn resume(
+    State(admin): State<Arc<Admin>>,
+    Path(handler): Path<Name>,
+    query: Asked<ReasonQuery>,
+) -> Answer<LaneOrdered> {
+    let reason = query?.0.checked()?;
+    let changed = admin.dispatch.resume(&handler, reason).await;
+    ordered(&admin, handler, changed)
+}
+
+fn ordered(admin: &Admin, handler: Name, changed: Option<Result<bool, store::Error>>) -> Answer<LaneOrdered> {
+    let lane = admin.dispatch.stat().into_iter().find(|lane| lane.handler == handler);
+    let (Some(changed), Some(lane)) = (changed, lane) else {
+        let why = format!("no enabled handler `{handler}`");
+        return Err(Wrong::new(StatusCode::NOT_FOUND, why).with("longshore handlers list"));
+    };
+    let LaneStat { lane, paused, .. } = lane;
+    let waiting = admin.ledger.waiting(&handler)?;
+    Ok(Json(LaneOrdered { handler, changed: changed?, lane, paused, waiting }))
 }
 
 async fn stat(State(admin): State<Arc<Admin>>) -> Json<StatView> {

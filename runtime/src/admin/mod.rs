@@ -1,4 +1,4 @@
-//! Admin: what an operator may ask of a running daemon, and the two things they may order.
+//! Admin: what an operator may ask of a running daemon, and the few things they may order.
 //!
 //! Served twice. The TCP listener, on loopback, carries only what a scraper and a load balancer need: figures
 //! and two words, no event. The Unix socket in the data directory carries the history and the orders, because

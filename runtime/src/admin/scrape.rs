@@ -16,6 +16,7 @@ use crate::dispatch::LaneStat;
 use crate::intake::InFlight;
 use crate::metrics::ByHandler;
 use crate::store::{Backlog, Refused, Stat};
+use crate::words::lane::LaneState;
 use crate::words::time::Millis;
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -127,6 +128,21 @@ fn lanes(registry: &mut Registry, lanes: &[LaneStat]) {
         running.get_or_create(&labels).set(i64::try_from(lane.running).unwrap_or(i64::MAX));
         in_memory.get_or_create(&labels).set(i64::try_from(lane.in_memory).unwrap_or(i64::MAX));
     }
+    let breaker = Family::<ByHandler, Gauge>::default();
+    let paused = Family::<ByHandler, Gauge>::default();
+    for lane in lanes {
+        let labels = ByHandler { handler: lane.handler.to_string() };
+        breaker.get_or_create(&labels).set(match lane.lane {
+            LaneState::Closed => 0,
+            LaneState::Returning { .. } => 1,
+            LaneState::Open { .. } => 2,
+        });
+        paused.get_or_create(&labels).set(i64::from(lane.paused.is_some()));
+    }
+    let help =
+        "0: attempts start as ever, 1: few at once after an outage, 2: none but probes, a service is down";
+    registry.register("breaker_state", help, breaker);
+    registry.register("lane_paused", "1 while the operator has paused the handler", paused);
     registry.register("lane_running", "Attempts now running", running);
     registry.register("lane_in_memory", "Deliveries in the memory of a lane", in_memory);
 }
@@ -153,9 +169,23 @@ mod tests {
     use super::*;
     use crate::metrics::{ByOutcome, ByReason, BySource, Metrics};
     use crate::words::event::Name;
+    use crate::words::lane::Pause;
 
     fn lane(handler: &str, in_memory: usize, running: usize) -> LaneStat {
-        LaneStat { handler: Name::new(handler).unwrap(), in_memory, running }
+        let handler = Name::new(handler).unwrap();
+        LaneStat { handler, in_memory, running, lane: LaneState::Closed, paused: None }
+    }
+
+    fn down(lane: LaneStat) -> LaneStat {
+        let open = LaneState::Open {
+            origin: "https://api.hubapi.com".to_owned(),
+            failures: 20,
+            since: Millis(0),
+            why: "answered 503".to_owned(),
+            probes: 0,
+            probe_at: None,
+        };
+        LaneStat { lane: open, paused: Some(Pause { since: Millis(0), reason: None }), ..lane }
     }
 
     fn reading() -> Reading {
@@ -171,7 +201,7 @@ mod tests {
                 backlog: [("slack-notify".to_owned(), waiting)].into(),
                 ..Stat::default()
             },
-            lanes: vec![lane("slack-notify", 4, 2), lane("crm-sync", 0, 0)],
+            lanes: vec![lane("slack-notify", 4, 2), down(lane("crm-sync", 0, 0))],
             in_flight: InFlight { connections: 5, requests: 6, body_bytes: 700 },
             ready: true,
             failed: false,
@@ -203,6 +233,10 @@ mod tests {
             "longshore_backlog_oldest_age_seconds{handler=\"crm-sync\"} 0.0",
             "longshore_lane_running{handler=\"slack-notify\"} 2",
             "longshore_lane_in_memory{handler=\"slack-notify\"} 4",
+            "longshore_breaker_state{handler=\"slack-notify\"} 0",
+            "longshore_breaker_state{handler=\"crm-sync\"} 2",
+            "longshore_lane_paused{handler=\"slack-notify\"} 0",
+            "longshore_lane_paused{handler=\"crm-sync\"} 1",
         ] {
             assert!(page.lines().any(|l| l == line), "`{line}` is not in\n{page}");
         }
@@ -219,6 +253,7 @@ mod tests {
         metrics.deliveries.get_or_create(&ByOutcome { handler: String::new(), outcome: String::new() }).inc();
         metrics.attempts.get_or_create(&ByOutcome { handler: String::new(), outcome: String::new() }).inc();
         metrics.attempt_seconds.get_or_create(&ByHandler { handler: String::new() }).observe(0.1);
+        metrics.breaker_openings.get_or_create(&ByHandler { handler: String::new() }).inc();
         let page = metrics.encode() + &gauges(&reading(), Millis(0));
         let mut names: Vec<_> = page.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
         let all = names.len();

@@ -42,7 +42,7 @@ async fn scene(body: &'static [u8]) -> Scene {
     let intake =
         Intake::new(door(), vec![source()], route::Table::default(), ledger.clone(), metrics.clone());
     let guests = tokio::runtime::Handle::current();
-    let dispatch = Dispatch::start(Vec::new(), ledger.clone(), metrics.clone(), guests);
+    let dispatch = Dispatch::start(Vec::new(), ledger.clone(), metrics.clone(), guests).await.unwrap();
     let admin = Admin::new(ledger, intake, Arc::new(dispatch), metrics, facts());
     Scene { admin, event: accepted.events()[0].event.to_string(), _data: data }
 }

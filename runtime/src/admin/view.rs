@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Backlog, EventRow, Ruling, Stat};
+use crate::store::{Backlog, DeliveryHistory, EventRow, Ruling, Stat};
 use crate::words::digest::Digest;
 use crate::words::event::{DeliveryId, Name};
+use crate::words::lane::{LaneState, Pause};
 use crate::words::secret::Fingerprint;
 use crate::words::time::Millis;
 
@@ -85,8 +86,36 @@ pub struct HandlerView {
     /// Attempts now running, and deliveries in the lane's memory; 0 where it has no lane.
     pub running: usize,
     pub in_memory: usize,
+    /// `state`: closed, open or returning, and what belongs to it.
+    #[serde(default)]
+    pub lane: LaneState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     pub backlog: Backlog,
     pub subscriptions: Vec<SubscriptionView>,
+}
+
+/// A delivery whole, and where it is open, what keeps its handler's lane from running it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeliveryDetail {
+    #[serde(flatten)]
+    pub history: DeliveryHistory,
+    #[serde(default)]
+    pub lane: LaneState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
+}
+
+/// What an order to a handler's lane led to. `changed`: it was not so before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LaneOrdered {
+    pub handler: Name,
+    pub changed: bool,
+    pub lane: LaneState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
+    /// Open deliveries of the handler.
+    pub waiting: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

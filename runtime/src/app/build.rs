@@ -160,6 +160,11 @@ pub fn lanes(config: &Config, handlers: &Handlers) -> Vec<dispatch::Lane> {
             concurrency: written.limits.concurrency,
             rate: written.limits.rate,
             retry: written.retry.policy(),
+            breaker: written.breaker.as_ref().map(|breaker| dispatch::Breaker {
+                failures: breaker.failures,
+                probe_after: breaker.probe_after,
+                probe_max: breaker.probe_max,
+            }),
         })
     };
     handlers.iter().filter_map(lane).collect()

@@ -68,7 +68,8 @@ impl Daemon {
         let intake = Intake::new(options, sources, build::routes(config), ledger.clone(), metrics.clone());
         let (front, back) = (front.listen()?, back.map(Door::listen).transpose()?);
         let lanes = build::lanes(config, handlers);
-        let dispatch = Arc::new(Dispatch::start(lanes, ledger.clone(), metrics.clone(), guests));
+        let dispatch = Dispatch::start(lanes, ledger.clone(), metrics.clone(), guests).await;
+        let dispatch = Arc::new(dispatch.map_err(|e| e.to_string())?);
         let admin = Admin::new(ledger.clone(), Arc::clone(&intake), Arc::clone(&dispatch), metrics, facts);
         let (stop_intake, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let keeper = tokio::task::block_in_place(|| Keeper::start(config, handlers, ledger.kept()));

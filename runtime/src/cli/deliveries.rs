@@ -9,13 +9,14 @@ use serde::de::DeserializeOwned;
 use super::daemon::{Daemon, Place, Query};
 use super::events::{Pages, page, show_facts, tell_more, tone};
 use super::failure::Failure;
+use super::handlers::stopped;
 use super::rerun::{Export, Rerun};
 use super::screen::{Screen, Tone, clean};
 use super::table::Table;
 use super::times::{moment_argument, relative, took};
 use super::{Ended, Result};
-use crate::admin::view::Ruled;
-use crate::store::{DeliveryHistory, DeliveryRow, Page, Status};
+use crate::admin::view::{DeliveryDetail, Ruled};
+use crate::store::{DeliveryRow, Page, Status};
 use crate::words::attempt::{Attempt, CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::effect::Resolution;
 use crate::words::event::{DeliveryId, EventRef, Name};
@@ -308,7 +309,7 @@ impl Show {
     async fn run(self, screen: &Screen) -> Result {
         let mut daemon = self.place.connect().await?;
         let path = format!("/deliveries/{}", self.delivery);
-        let history: DeliveryHistory = daemon.get(&path, &Query::default()).await?;
+        let history: DeliveryDetail = daemon.get(&path, &Query::default()).await?;
         if screen.json {
             screen.print_json(&history)?;
         } else {
@@ -318,7 +319,8 @@ impl Show {
     }
 }
 
-fn whole(history: &DeliveryHistory, now: Millis, screen: &Screen) -> String {
+fn whole(detail: &DeliveryDetail, now: Millis, screen: &Screen) -> String {
+    let DeliveryDetail { history, lane, paused } = detail;
     let row = &history.row;
     let facts = [
         ("delivery", row.delivery.to_string()),
@@ -334,6 +336,9 @@ fn whole(history: &DeliveryHistory, now: Millis, screen: &Screen) -> String {
     ];
     // The status may carry a colour, which `show_facts` would take for a stranger's.
     let mut text: String = facts.iter().map(|fact| fact_line(fact, screen)).collect();
+    if let Some(stopped) = stopped(lane, paused.as_ref(), now) {
+        text += &fact_line(&("lane", stopped), screen);
+    }
     for attempt in &history.attempts {
         text += &attempt_text(attempt, screen);
     }
@@ -547,9 +552,10 @@ async fn carry_out(daemon: &mut Daemon, order: Order, ids: &[DeliveryId], screen
 mod tests {
     use super::*;
     use crate::cli::daemon::fake::Fake;
-    use crate::store::{Interrupted, Ruling, RulingRow};
+    use crate::store::{DeliveryHistory, Interrupted, Ruling, RulingRow};
     use crate::words::attempt::{Blame, LogLevel};
     use crate::words::digest::Digest;
+    use crate::words::lane::{LaneState, Pause};
 
     fn row() -> DeliveryRow {
         DeliveryRow {
@@ -585,7 +591,7 @@ DELIVERY               ACCEPTED                  TYPE              EVENT ID  HAN
         );
     }
 
-    fn history() -> DeliveryHistory {
+    fn detail() -> DeliveryDetail {
         let call = CallRecord {
             number: 0,
             method: "POST".to_owned(),
@@ -629,17 +635,18 @@ DELIVERY               ACCEPTED                  TYPE              EVENT ID  HAN
         let interrupted =
             Interrupted { number: 2, began_at: Millis(1_790_000_005_000), plugin: Digest::of(b"plugin") };
         let ruling = RulingRow { at: Millis(1_790_000_006_000), ruling: Ruling::Retry, resolution: None };
-        DeliveryHistory {
+        let history = DeliveryHistory {
             row: row(),
             attempts: vec![attempt],
             interrupted: vec![interrupted],
             rulings: vec![ruling],
-        }
+        };
+        DeliveryDetail { history, lane: LaneState::Closed, paused: None }
     }
 
     #[test]
     fn a_delivery_whole_tells_its_story() {
-        let text = whole(&history(), Millis(1_790_000_008_000), &Screen::plain());
+        let text = whole(&detail(), Millis(1_790_000_008_000), &Screen::plain());
         let expected = format!(
             "\
 delivery  1f3a.replies-to-slack
@@ -668,6 +675,14 @@ retry by the operator at 2026-09-21T14:13:26.000Z
             Digest::of(b"plugin").short()
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_open_delivery_of_a_stopped_handler_says_so() {
+        let pause = Pause { since: Millis(1_790_000_000_000), reason: Some("a move".to_owned()) };
+        let paused = DeliveryDetail { paused: Some(pause), ..detail() };
+        let text = whole(&paused, Millis(1_790_000_008_000), &Screen::plain());
+        assert!(text.contains("\nlane      paused 8s ago: a move\n"), "{text}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(super) fn judge(config: &Config, problems: &mut Problems) {
     for (name, handler) in &config.handlers {
         judge.grants(name, handler);
         judge.retry(name, handler);
+        judge.breaker(name, handler);
     }
     for (name, subscription) in &config.subscriptions {
         judge.subscription(name, subscription);
@@ -220,6 +221,16 @@ impl Judge<'_> {
             let (most, first) = (super::show_span(retry.max_delay), super::show_span(retry.first_delay));
             let why = format!("{most} is below the first delay; type `max_delay: {first}` or more");
             self.error(&format!("handlers.{name}.retry.max_delay"), why);
+        }
+    }
+
+    fn breaker(&mut self, name: &Name, handler: &Handler) {
+        let Some(breaker) = &handler.breaker else { return };
+        if breaker.probe_max < breaker.probe_after {
+            let (most, first) = (super::show_span(breaker.probe_max), super::show_span(breaker.probe_after));
+            let why =
+                format!("{most} is below the wait for the first probe; type `probe_max: {first}` or more");
+            self.error(&format!("handlers.{name}.breaker.probe_max"), why);
         }
     }
 

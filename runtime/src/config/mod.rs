@@ -21,8 +21,8 @@ pub use problem::{Origin, Problem, Problems, Severity};
 pub use schema::schema;
 pub use secrets::Secrets;
 pub use types::{
-    Admin, Config, Grants, Handler, HandlerSecret, Limits, Log, LogFormat, Retain, Retry, Server, Source,
-    SourceSecret, Store, Subscription, Tls,
+    Admin, Breaker, Config, Grants, Handler, HandlerSecret, Limits, Log, LogFormat, Retain, Retry, Server,
+    Source, SourceSecret, Store, Subscription, Tls,
 };
 pub use values::{Holder, SecretRef, show_span};
 

@@ -2,7 +2,7 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::types::{Config, OriginGrant};
+use super::types::{Breaker, Config, OriginGrant};
 use super::values::{AddressText, OriginText, SecretText, TimeText};
 use crate::verify;
 
@@ -25,6 +25,10 @@ pub(super) fn tls(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn address_or_off(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [generator.subschema_for::<AddressText>(), { "enum": ["off", false] }] })
+}
+
+pub(super) fn breaker(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [generator.subschema_for::<Breaker>(), { "enum": ["off", false] }] })
 }
 
 pub(super) fn preset(_: &mut SchemaGenerator) -> Schema {

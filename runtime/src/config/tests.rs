@@ -867,6 +867,38 @@ fn schema_names(schema: &Value, root: &Value, path: &str, into: &mut BTreeMap<St
     }
 }
 
+#[test]
+fn a_breaker_has_defaults_and_can_be_off() {
+    use super::types::Breaker;
+    let breaker = |written: &str| {
+        let handler = format!("note: {{ plugin: plugins/note.wasm, {written} }}");
+        let text = sound_with(&ACME.replacen("note: { plugin: plugins/note.wasm }", &handler, 1));
+        assert!(text.contains(written), "{text}");
+        Scene::new(&[("config.yaml", &text)])
+    };
+    let read = |written: &str| {
+        let config = breaker(written).sound(&["config.yaml"]);
+        let Breaker { failures, probe_after, probe_max } =
+            config.handlers.values().next()?.breaker.clone()?;
+        Some((failures, probe_after.as_millis(), probe_max.as_millis()))
+    };
+    assert_eq!(read("enabled: true"), Some((20, 30_000, 600_000)));
+    assert_eq!(read("breaker: {}"), Some((20, 30_000, 600_000)));
+    assert_eq!(read("breaker: { failures: 3, probe_max: 45s }"), Some((3, 30_000, 45_000)));
+    for off in ["off", "false", "\"off\""] {
+        assert_eq!(read(&format!("breaker: {off}")), None, "{off}");
+    }
+    for (wrong, part) in [
+        ("breaker: 20", "type `breaker: { failures: 20"),
+        ("breaker: { failures: 0 }", "type a value from 1 to 1000"),
+        ("breaker: { probe_max: 10s }", "type `probe_max: 30s` or more"),
+        ("breaker: { trips: 3 }", "type one of"),
+    ] {
+        let said = breaker(wrong).problems(&["config.yaml"]);
+        assert!(said.iter().any(|line| line.contains(part)), "{wrong}: {said:?}");
+    }
+}
+
 /// A key that no section knows makes each of them say what it knows.
 #[test]
 fn the_schema_and_the_reader_know_the_same_keys() {
@@ -874,7 +906,7 @@ fn the_schema_and_the_reader_know_the_same_keys() {
     let mut by_section = BTreeMap::new();
     schema_names(&schema, &schema, "", &mut by_section);
     by_section.retain(|section, _| !["scheme", "event", ".0"].iter().any(|part| section.contains(part)));
-    assert_eq!(by_section.len(), 15, "{by_section:#?}");
+    assert_eq!(by_section.len(), 16, "{by_section:#?}");
     for (section, names) in by_section {
         let path = section.replace("sources.*", "sources.acme").replace("handlers.*", "handlers.note");
         let path = path.replace("subscriptions.*", "subscriptions.all").replace("secrets.*", "secrets.token");

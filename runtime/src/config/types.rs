@@ -439,6 +439,9 @@ pub struct Handler {
     pub limits: Limits,
     pub effects: Effects,
     pub retry: Retry,
+    /// When attempts stop for a service that fails; `off`: never.
+    #[schemars(schema_with = "schema::breaker")]
+    pub breaker: Option<Breaker>,
     #[schemars(extend("default" = true))]
     pub enabled: bool,
 }
@@ -534,6 +537,20 @@ pub struct Effects {
     pub on_changed: host::OnChanged,
 }
 
+/// When attempts stop for a service that fails, and when one of them looks whether it is back.
+#[derive(Clone, Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, extend("required" = []))]
+pub struct Breaker {
+    /// Attempts in a row that fail at one origin: no answer, 408, 425, 429 or 5xx.
+    #[schemars(extend("default" = 20))]
+    pub failures: u32,
+    /// From then to the first probe, one delivery that goes ahead; doubled after each that fails.
+    #[schemars(with = "SpanText", extend("default" = "30s"))]
+    pub probe_after: Duration,
+    #[schemars(with = "SpanText", extend("default" = "10m"))]
+    pub probe_max: Duration,
+}
+
 /// When a failed attempt is made again.
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(deny_unknown_fields, extend("required" = []))]
@@ -563,6 +580,7 @@ impl Handler {
             limits: fields.section("limits", Limits::read),
             effects: fields.section("effects", Effects::read),
             retry: fields.section("retry", Retry::read),
+            breaker: Breaker::read(fields),
             enabled: fields.or("enabled", true, values::boolean),
         }
     }
@@ -767,6 +785,48 @@ impl Retry {
             factor: self.factor,
             max_delay: self.max_delay,
             jitter: self.jitter,
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker {
+            failures: l::BREAKER_FAILURES_DEFAULT,
+            probe_after: l::PROBE_AFTER_DEFAULT,
+            probe_max: l::PROBE_MAX_DEFAULT,
+        }
+    }
+}
+
+const BREAKER_EXAMPLE: &str = "breaker: { failures: 20, probe_after: 30s, probe_max: 10m }";
+
+impl Breaker {
+    fn read(fields: &mut Fields<'_>) -> Option<Breaker> {
+        let is_off = |word: &str| word == "off" || word == "false";
+        match fields.node("breaker") {
+            None => Some(Breaker::default()),
+            // YAML 1.1 readers take `off` for false, and so do people.
+            Some(node) if node.value == &Value::Bool(false) => None,
+            Some(node) if node.value.as_str().is_some_and(is_off) => None,
+            Some(node) if node.value.is_object() => node.fields(BREAKER_EXAMPLE, Breaker::fields),
+            Some(node) => {
+                node.error(format!(
+                    "{} is not understood here; type `{BREAKER_EXAMPLE}` or `breaker: off`",
+                    echo(node.value)
+                ));
+                None
+            }
+        }
+    }
+
+    fn fields(fields: &mut Fields<'_>) -> Breaker {
+        let failures = u64::from(l::BREAKER_FAILURES_DEFAULT);
+        Breaker {
+            failures: u32::try_from(fields.within("failures", failures, l::BREAKER_FAILURES_RANGE))
+                .unwrap_or(u32::MAX),
+            probe_after: fields.within("probe_after", l::PROBE_AFTER_DEFAULT, l::DELAY_RANGE),
+            probe_max: fields.within("probe_max", l::PROBE_MAX_DEFAULT, l::DELAY_RANGE),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Attempt: one delivery from its lease to its settle. The half of the line for which nobody waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tracing::{Instrument, debug, debug_span, error, info, info_span, warn};
 
 use super::effects::LedgerEffects;
+use super::report::Report;
+use super::stops::Stops;
 use super::tally::Tally;
 use super::{Lane, Shared};
 use crate::backoff;
@@ -15,6 +17,7 @@ use crate::host::{self, Called, Effects as _, Halt, Handler, Wire};
 use crate::store::{self, Ledger, OpenDelivery, Settle, Settled, StoredEvent};
 use crate::words::attempt::{Attempt, Blame, ErrorKind, LogLevel, LogLine, Outcome, Verdict};
 use crate::words::event::{DeliveryId, Name};
+use crate::words::lane::LaneChange;
 use crate::words::limits;
 use crate::words::shelf::ShelfRead;
 use crate::words::time::Millis;
@@ -30,10 +33,11 @@ pub struct Context {
     alone: RwLock<()>,
     /// See `must_begin_first`.
     distrusts: AtomicBool,
+    stops: Mutex<Stops>,
 }
 
 impl Context {
-    pub fn new(lane: Lane, shared: Shared) -> Context {
+    pub fn new(lane: Lane, shared: Shared, stops: Stops) -> Context {
         let name = lane.handler.name();
         Context {
             shelf: Arc::new(LedgerShelf { ledger: shared.ledger.clone(), handler: name.clone() }),
@@ -43,6 +47,7 @@ impl Context {
             shared,
             alone: RwLock::new(()),
             distrusts: AtomicBool::new(false),
+            stops: Mutex::new(stops),
         }
     }
 }
@@ -57,8 +62,8 @@ pub enum Ended {
     StoreRefused(String),
 }
 
-/// Lease, call, settle.
-pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> Ended {
+/// Lease, call, settle. And what the lane's breaker is to know of it.
+pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> (Ended, Report) {
     let number = delivery.attempts + delivery.begun_without_end + 1;
     let id = delivery.id.to_string();
     // As text: a span writes that down without another copy of it.
@@ -70,11 +75,11 @@ pub async fn carry(lane: &Context, delivery: &OpenDelivery) -> Ended {
                 "{} attempts in a row began and the daemon ended in each; look at the handler, then `longshore deliveries retry {}`",
                 delivery.begun_without_end, delivery.id
             );
-            return park(lane, delivery, &reason).await;
+            return (park(lane, delivery, &reason).await, Report::Nothing);
         }
         match attempt(lane, delivery, shown, number).await {
             Ok(ended) => ended,
-            Err(error) => not_written(lane, delivery, &error).await,
+            Err(error) => (not_written(lane, delivery, &error).await, Report::Nothing),
         }
     }
     .instrument(span)
@@ -86,7 +91,7 @@ async fn attempt(
     delivery: &OpenDelivery,
     id: &str,
     number: u32,
-) -> Result<Ended, Arc<store::Error>> {
+) -> Result<(Ended, Report), Arc<store::Error>> {
     let ledger = &lane.shared.ledger;
     let event = ledger.event(delivery.id.event).await?;
     let plugin = lane.handler.plugin().digest();
@@ -123,6 +128,19 @@ impl Context {
         self.distrusts.load(Ordering::Relaxed) || self.shared.ledger.was_there_at_the_start(&delivery.id)
     }
 
+    /// When the time to give up began: what the lane was stopped for is not a delivery's fault.
+    fn counted_from(&self, delivery: &OpenDelivery, clock: Millis) -> Millis {
+        let from = delivery.accepted_at;
+        from.plus(self.stops.lock().unwrap_or_else(PoisonError::into_inner).within(from, clock))
+    }
+
+    /// The lane was stopped, or goes on.
+    pub fn changed(&self, change: &LaneChange) {
+        self.tally.changed(change);
+        let clock = self.shared.ledger.clock(Millis::now());
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner).changed(change, clock);
+    }
+
     /// An attempt of this lane panicked.
     pub fn distrust(&self) {
         self.distrusts.store(true, Ordering::Relaxed);
@@ -156,11 +174,12 @@ async fn settle(
     delivery: &OpenDelivery,
     effects: &LedgerEffects,
     called: Called,
-) -> Result<Option<Ended>, Arc<store::Error>> {
+) -> Result<Option<(Ended, Report)>, Arc<store::Error>> {
     if let Some(Halt::Store(why)) = &called.halt {
         return Err(effects.failure(why));
     }
     let verdict = judge(lane, delivery, &called);
+    let report = Report::of(&called.outcome, &called.calls);
     let (outcome, took, number) = (called.outcome.clone(), called.took, effects.number());
     let settle = Settle {
         delivery: delivery.id.clone(),
@@ -186,7 +205,7 @@ async fn settle(
         Settled::Conflict => Ok(None),
         Settled::Written => {
             lane.tally.settled(&outcome, took, &verdict);
-            Ok(Some(after(delivery, number, verdict, &outcome)))
+            Ok(Some((after(delivery, number, verdict, &outcome), report)))
         }
     }
 }
@@ -289,7 +308,8 @@ fn judge(lane: &Context, delivery: &OpenDelivery, called: &Called) -> Verdict {
             let dice = rand::random::<f64>();
             // Its age is the ledger's to tell; how long it waits is the lane's.
             let clock = lane.shared.ledger.clock(Millis::now());
-            match backoff::next(&lane.retry, ended, delivery.accepted_at, clock, asked, dice) {
+            let counted_from = lane.counted_from(delivery, clock);
+            match backoff::next(&lane.retry, ended, counted_from, clock, asked, dice) {
                 Some(at) => Verdict::Again { at: now.plus(at.since(clock)) },
                 None => Verdict::Dead { reason: format!("gave up after {ended} attempts: {reason}") },
             }

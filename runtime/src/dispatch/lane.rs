@@ -2,7 +2,8 @@
 //!
 //! Deliveries are carried by tasks on the guests' threads, as many as the handler's concurrency. A carrier that has
 //! settled one takes the next itself: under load nobody is woken, and no task is made, for a single delivery. The
-//! lane's own task does what is left: it looks into the index, and it waits for what is not due yet.
+//! lane's own task does what is left: it looks into the index, it waits for what is not due yet, and it writes down
+//! what became of the breaker.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,11 +16,15 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, error, info, warn};
 
 use super::attempt::{self, Ended};
+use super::breaker::{Breaker, Permit};
 use super::pace::Pace;
 use super::queue::{Queue, is_suspect};
-use super::{Lane, Shared};
-use crate::store::OpenDelivery;
+use super::report::Report;
+use super::stops::Stops;
+use super::{Lane, LaneStat, Shared};
+use crate::store::{self, LaneEntry, OpenDelivery, Standing};
 use crate::words::event::{DeliveryId, Name};
+use crate::words::lane::{LaneChange, LaneState, Pause};
 use crate::words::limits;
 use crate::words::time::Millis;
 
@@ -43,13 +48,27 @@ pub struct Line {
     /// There is something to do that a carrier does not do itself.
     changed: Notify,
     leases: TaskTracker,
+    /// One order of the operator at a time.
+    ordered: tokio::sync::Mutex<()>,
     in_memory: AtomicUsize,
     running: AtomicUsize,
+}
+
+/// What the ledger knows of a lane when it starts.
+pub struct Past {
+    pub standing: Standing,
+    /// The latest changes, newest first.
+    pub history: Vec<LaneEntry>,
 }
 
 struct State {
     queue: Queue,
     pace: Pace,
+    breaker: Breaker,
+    paused: Option<Pause>,
+    /// What the breaker did and nobody has written down yet. It waits for attempts to end, which wait for the store as
+    /// this does: there are never many.
+    news: Vec<LaneChange>,
     has_stopped: bool,
     /// The store has no room for an attempt; told once.
     is_without_room: bool,
@@ -62,6 +81,7 @@ struct State {
 struct Lease {
     line: Arc<Line>,
     delivery: OpenDelivery,
+    permit: Permit,
     /// One suspect at a time, over all lanes.
     alone_among_suspects: Option<OwnedSemaphorePermit>,
     has_ended: bool,
@@ -69,10 +89,21 @@ struct Lease {
 }
 
 impl Line {
-    pub fn new(lane: Lane, shared: Shared) -> Arc<Line> {
+    pub fn new(lane: Lane, shared: Shared, past: Past) -> Arc<Line> {
+        let Past { standing, history } = past;
+        let mut breaker = Breaker::new(lane.breaker, lane.concurrency);
+        let stood = standing.breaker.map(|entry| entry.change);
+        let news = stood.and_then(|change| breaker.go_on(&change, shared.clock.now()));
+        let paused = standing.paused.and_then(|entry| paused_since(entry.at, entry.change));
+        tell_what_stands(lane.handler.name(), &breaker, paused.as_ref());
+        let mut stops = Stops::of(&history);
+        news.iter().for_each(|change| stops.changed(change, shared.ledger.clock(Millis::now())));
         let state = State {
             queue: Queue::new(limits::LANE_DELIVERIES_MAX),
             pace: Pace::new(lane.concurrency, lane.rate),
+            breaker,
+            paused,
+            news: news.into_iter().collect(),
             has_stopped: false,
             is_without_room: false,
             look_at: Instant::now(),
@@ -80,19 +111,65 @@ impl Line {
             overdue_warned_at: None,
         };
         Arc::new(Line {
-            context: attempt::Context::new(lane, shared.clone()),
+            context: attempt::Context::new(lane, shared.clone(), stops),
             shared,
             state: Mutex::new(state),
             changed: Notify::new(),
             leases: TaskTracker::new(),
+            ordered: tokio::sync::Mutex::default(),
             in_memory: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
         })
     }
 
-    /// Deliveries in memory, and those of them that run.
-    pub fn stat(&self) -> (usize, usize) {
-        (self.in_memory.load(Ordering::Relaxed), self.running.load(Ordering::Relaxed))
+    pub fn stat(&self) -> LaneStat {
+        let (lane, paused) = {
+            let state = self.lock();
+            (state.breaker.state(), state.paused.clone())
+        };
+        LaneStat {
+            handler: self.name().clone(),
+            in_memory: self.in_memory.load(Ordering::Relaxed),
+            running: self.running.load(Ordering::Relaxed),
+            lane,
+            paused,
+        }
+    }
+
+    /// No attempt starts until `resume`, also after a restart; those that run end as ever. False: it was paused, and
+    /// that stands.
+    pub async fn pause(&self, reason: Option<String>) -> Result<bool, store::Error> {
+        let _one_at_a_time = self.ordered.lock().await;
+        if self.lock().paused.is_some() {
+            return Ok(false);
+        }
+        let now = Millis::now();
+        let change = LaneChange::Paused { reason };
+        self.shared.ledger.lane_changed(self.name(), change.clone(), now).await?;
+        warn!(handler = %self.name(), "{change}; deliveries wait for `longshore handlers resume {}`", self.name());
+        self.context.changed(&change);
+        self.lock().paused = paused_since(now, change);
+        Ok(true)
+    }
+
+    /// Attempts start again, few at once; an open breaker sends its next probe now. False: it was not paused.
+    pub async fn resume(&self, reason: Option<String>) -> Result<bool, store::Error> {
+        let _one_at_a_time = self.ordered.lock().await;
+        let was_paused = self.lock().paused.is_some();
+        if was_paused {
+            let change = LaneChange::Resumed { reason };
+            self.shared.ledger.lane_changed(self.name(), change.clone(), Millis::now()).await?;
+            info!(handler = %self.name(), "{change}");
+            self.context.changed(&change);
+        }
+        let mut state = self.lock();
+        if was_paused || state.breaker.is_open() {
+            state.breaker.ease_in(self.shared.clock.now());
+        }
+        state.paused = None;
+        drop(state);
+        self.changed.notify_one();
+        Ok(was_paused)
     }
 
     /// Takes what was announced; what is due starts at once.
@@ -113,6 +190,7 @@ impl Line {
     pub async fn run(self: Arc<Self>) {
         let stop = self.shared.stop.clone();
         while !stop.is_cancelled() {
+            self.write_down_news().await;
             self.look_into_the_index().await;
             self.start_what_is_due();
             self.warn_of_what_does_not_end();
@@ -125,6 +203,29 @@ impl Line {
         self.stop();
         self.leases.close();
         self.leases.wait().await;
+        self.write_down_news().await;
+    }
+
+    /// Log and history say the same. Where the store refuses, the log alone has it, and says that too.
+    async fn write_down_news(&self) {
+        let news = std::mem::take(&mut self.lock().news);
+        for change in news {
+            let change = match change {
+                LaneChange::Opened { origin, failures, since, why, probe_at, .. } => {
+                    let waiting = self.shared.ledger.waiting(self.name()).unwrap_or_default();
+                    LaneChange::Opened { origin, failures, since, why, probe_at, waiting }
+                }
+                other => other,
+            };
+            let handler = self.name();
+            match &change {
+                LaneChange::Opened { .. } => warn!(%handler, "the breaker {change}"),
+                _ => info!(%handler, "the breaker {change}"),
+            }
+            if let Err(error) = self.shared.ledger.lane_changed(handler, change, Millis::now()).await {
+                warn!(%handler, %error, "the history has no word of that: the store refuses");
+            }
+        }
     }
 
     /// No lease begins after this.
@@ -190,7 +291,10 @@ impl Line {
     fn lease(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.lock();
         let (now, due) = (Instant::now(), self.shared.clock.now());
-        let may_start = !state.has_stopped && state.pace.allows(state.queue.running(), now);
+        let may_start = !state.has_stopped
+            && state.paused.is_none()
+            && state.breaker.allows(due)
+            && state.pace.allows(state.queue.running(), now);
         if !may_start || !state.queue.is_due(due) || !self.has_room(&mut state) {
             return None;
         }
@@ -200,12 +304,14 @@ impl Line {
         };
         let delivery = state.queue.lease(due, now, alone.is_some())?;
         state.pace.started(now);
+        let permit = state.breaker.start();
         self.show(&state);
         Some(Lease {
             line: Arc::clone(self),
             // Anybody else gives the permit back at once.
             alone_among_suspects: alone.filter(|_| is_suspect(&delivery)),
             delivery,
+            permit,
             has_ended: false,
             _counted: self.leases.token(),
         })
@@ -229,9 +335,16 @@ impl Line {
         !state.is_without_room
     }
 
-    fn end(&self, id: &DeliveryId, ended: Ended) {
+    fn end(&self, id: &DeliveryId, permit: Permit, (ended, report): (Ended, Report)) {
         let mut state = self.lock();
         state.queue.release(id);
+        let change = state.breaker.ended(permit, report, self.shared.clock.now());
+        // More of them may start than the one that its carrier takes.
+        let may_be_more = change.is_some() || state.breaker.is_returning();
+        if let Some(change) = change {
+            self.context.changed(&change);
+            state.news.push(change);
+        }
         let is_for_the_lane = match ended {
             Ended::Settled => {
                 debug!(delivery = %id, "the lease has ended");
@@ -250,7 +363,7 @@ impl Line {
         };
         self.show(&state);
         drop(state);
-        if is_for_the_lane {
+        if is_for_the_lane || may_be_more {
             self.changed.notify_one();
         }
     }
@@ -282,8 +395,12 @@ impl Line {
         // Where a suspect waits for one of another lane, the look that comes each second is soon enough.
         let with_suspects = self.shared.suspects.available_permits() > 0;
         let due = state.queue.next_due(with_suspects).map(|due| now + due.since(self.shared.clock.now()));
-        let start = match due {
-            Some(due) if state.pace.has_slot(state.queue.running()) => due.max(state.pace.next_at(now)),
+        let allowed = state.breaker.next_at().filter(|_| state.paused.is_none());
+        let allowed = allowed.map(|at| now + at.since(self.shared.clock.now()));
+        let start = match (due, allowed) {
+            (Some(due), Some(allowed)) if state.pace.has_slot(state.queue.running()) => {
+                due.max(allowed).max(state.pace.next_at(now))
+            }
             _ => state.look_at,
         };
         start.min(state.look_at).max(now + WAKE_STEP)
@@ -319,9 +436,9 @@ async fn carry(first: Lease) {
 
 impl Lease {
     /// The next delivery for the same carrier.
-    fn end(mut self, ended: Ended) -> Option<Lease> {
+    fn end(mut self, ended: (Ended, Report)) -> Option<Lease> {
         self.has_ended = true;
-        self.line.end(&self.delivery.id, ended);
+        self.line.end(&self.delivery.id, self.permit, ended);
         // Its permit goes first: the next one may be a suspect too.
         self.alone_among_suspects = None;
         let next = self.line.lease();
@@ -338,9 +455,26 @@ impl Drop for Lease {
         if !self.has_ended {
             self.line.context.distrust();
             error!(delivery = %self.delivery.id, "an attempt ended badly; please report this");
-            self.line.end(&self.delivery.id, Ended::Settled);
+            self.line.end(&self.delivery.id, self.permit, (Ended::Settled, Report::Nothing));
             self.line.changed.notify_one();
         }
+    }
+}
+
+fn paused_since(since: Millis, change: LaneChange) -> Option<Pause> {
+    match change {
+        LaneChange::Paused { reason } => Some(Pause { since, reason }),
+        _ => None,
+    }
+}
+
+/// A start says why nothing starts.
+fn tell_what_stands(handler: &Name, breaker: &Breaker, paused: Option<&Pause>) {
+    if let Some(Pause { since, reason }) = paused {
+        warn!(%handler, %since, reason, "paused by the operator: deliveries wait for `longshore handlers resume {handler}`");
+    }
+    if let LaneState::Open { origin, since, why, .. } = breaker.state() {
+        warn!(%handler, origin, %since, why, "the breaker was open when the daemon ended, and goes on so: a probe is due now");
     }
 }
 

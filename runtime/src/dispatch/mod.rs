@@ -1,5 +1,7 @@
 //! Dispatch: lease, call, settle. A lane for each handler carries its deliveries until each has ended.
 //!
+//! A service that is down stops the lanes that call it (`breaker`), and an operator can stop any (`lane`).
+//!
 //! One lane, one pace: a handler's concurrency and rate are its own, so that a slow one starves nobody. The
 //! lanes hold leases in memory only; a lease ends with its call or with the process. What is owed is in the
 //! ledger, which a lane reads when it starts and whenever it has room.
@@ -19,21 +21,26 @@ use tracing::warn;
 use crate::backoff;
 use crate::host;
 use crate::metrics::Metrics;
-use crate::store::{Ledger, OpenDelivery, Refused};
+use crate::store::{self, Ledger, OpenDelivery, Refused};
 use crate::words::event::Name;
+use crate::words::lane::{LaneState, Pause};
 use crate::words::limits;
 use crate::words::time::Millis;
 
 mod attempt;
+mod breaker;
 mod clock;
 mod effects;
 mod lane;
 mod pace;
 mod queue;
+mod report;
+mod stops;
 mod tally;
 
 pub use self::attempt::guest_event;
-use self::lane::Line;
+pub use self::breaker::Policy as Breaker;
+use self::lane::{Line, Past};
 
 use clock::Steady;
 
@@ -44,6 +51,8 @@ pub struct Lane {
     /// Attempts per second; None: no limit.
     pub rate: Option<f64>,
     pub retry: backoff::Policy,
+    /// None: no breaker.
+    pub breaker: Option<Breaker>,
 }
 
 /// A lane as `handlers list` and the metrics show it.
@@ -52,6 +61,8 @@ pub struct LaneStat {
     pub handler: Name,
     pub in_memory: usize,
     pub running: usize,
+    pub lane: LaneState,
+    pub paused: Option<Pause>,
 }
 
 /// What every lane shares.
@@ -80,13 +91,16 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// Starts the lanes. Deliveries of no lane are `held` before this is called.
-    pub fn start(
+    /// Starts the lanes as the last process left them. Deliveries of no lane are `held` before this is called.
+    ///
+    /// # Errors
+    /// Where the ledger cannot say how they stand.
+    pub async fn start(
         lanes: Vec<Lane>,
         ledger: Ledger,
         metrics: Metrics,
         guests: tokio::runtime::Handle,
-    ) -> Dispatch {
+    ) -> Result<Dispatch, store::Error> {
         let announcements = ledger.announcements();
         let shared = Shared {
             ledger,
@@ -98,21 +112,32 @@ impl Dispatch {
             suspects: Arc::new(Semaphore::new(1)),
         };
         let broken = CancellationToken::new();
-        let line = |lane: Lane| (lane.handler.name().clone(), Line::new(lane, shared.clone()));
-        let lines: BTreeMap<Name, Arc<Line>> = lanes.into_iter().map(line).collect();
+        let mut lines = BTreeMap::new();
+        for lane in lanes {
+            let name = lane.handler.name().clone();
+            let past = past(&shared.ledger, &name).await?;
+            lines.insert(name, Line::new(lane, shared.clone(), past));
+        }
         let running = lines.values().map(|line| watched(Arc::clone(line).run(), broken.clone()));
         let mut tasks: Vec<JoinHandle<()>> = running.map(tokio::spawn).collect();
         tasks.push(tokio::spawn(hand_out(announcements, lines.clone(), shared.stop.clone())));
         tasks.push(tokio::spawn(end_calls_of_a_failed_store(shared.clone())));
-        Dispatch { shared, lines, broken, tasks: Mutex::new(tasks) }
+        Ok(Dispatch { shared, lines, broken, tasks: Mutex::new(tasks) })
     }
 
     pub fn stat(&self) -> Vec<LaneStat> {
-        let stat = |(handler, line): (&Name, &Arc<Line>)| {
-            let (in_memory, running) = line.stat();
-            LaneStat { handler: handler.clone(), in_memory, running }
-        };
-        self.lines.iter().map(stat).collect()
+        self.lines.values().map(|line| line.stat()).collect()
+    }
+
+    /// Durable when it returns: no attempt of this handler starts, and those that run end as ever. False: it was
+    /// paused, and that pause stands. None: it has no lane.
+    pub async fn pause(&self, handler: &Name, reason: Option<String>) -> Option<Result<bool, store::Error>> {
+        Some(self.lines.get(handler)?.pause(reason).await)
+    }
+
+    /// Ends a pause, and has an open breaker look now. False: it was not paused. None: it has no lane.
+    pub async fn resume(&self, handler: &Name, reason: Option<String>) -> Option<Result<bool, store::Error>> {
+        Some(self.lines.get(handler)?.resume(reason).await)
     }
 
     /// Returns when a lane has panicked: its handler's deliveries wait for the next start.
@@ -139,6 +164,12 @@ impl Dispatch {
             let _ = tokio::time::timeout(SETTLE_AT_STOP, &mut all_ended).await;
         }
     }
+}
+
+async fn past(ledger: &Ledger, handler: &Name) -> Result<Past, store::Error> {
+    // A stop is two changes, or three.
+    let history = ledger.lane_history(handler, None, 3 * limits::LANE_STOPS_MAX).await?.rows;
+    Ok(Past { standing: ledger.lane_standing(handler).await?, history })
 }
 
 /// How soon a failed store ends the calls that are under way.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::metrics::{ByHandler, ByOutcome, Counter, Family, Histogram, Metrics};
 use crate::words::attempt::{Outcome, Verdict};
 use crate::words::event::Name;
+use crate::words::lane::LaneChange;
 
 pub struct Tally {
     metrics: Metrics,
@@ -14,16 +15,21 @@ pub struct Tally {
     attempts: [OnceLock<Counter>; 3],
     deliveries: [OnceLock<Counter>; 5],
     seconds: OnceLock<Histogram>,
+    /// Shown from the start: an alert needs the 0.
+    openings: Counter,
 }
 
 impl Tally {
     pub fn new(metrics: Metrics, handler: Name) -> Tally {
+        let label = ByHandler { handler: handler.to_string() };
+        let openings = metrics.breaker_openings.get_or_create(&label).clone();
         Tally {
             metrics,
             handler,
             attempts: Default::default(),
             deliveries: Default::default(),
             seconds: OnceLock::new(),
+            openings,
         }
     }
 
@@ -48,6 +54,13 @@ impl Tally {
             self.metrics.attempt_seconds.get_or_create(&label).clone()
         });
         seconds.observe(took.as_secs_f64());
+    }
+
+    /// The breaker did something.
+    pub fn changed(&self, change: &LaneChange) {
+        if matches!(change, LaneChange::Opened { .. }) {
+            self.openings.inc();
+        }
     }
 
     /// A delivery was set aside without an attempt.

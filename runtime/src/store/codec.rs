@@ -12,6 +12,7 @@ use super::{NewDelivery, Ruling, Status};
 use crate::words::attempt::{Attempt, Verdict};
 use crate::words::digest::Digest;
 use crate::words::event::{DeliveryId, EventRef, Name};
+use crate::words::lane::LaneChange;
 use crate::words::secret::Fingerprint;
 use crate::words::time::Millis;
 
@@ -32,9 +33,10 @@ pub(super) enum Kind {
     Copy = 11,
     Mark = 12,
     Gap = 13,
+    Lane = 14,
 }
 
-pub(super) const KIND_MAX: u8 = Kind::Gap as u8;
+pub(super) const KIND_MAX: u8 = Kind::Lane as u8;
 
 impl Kind {
     pub(super) fn of(byte: u8) -> Option<Kind> {
@@ -53,6 +55,7 @@ impl Kind {
             Copy,
             Mark,
             Gap,
+            Lane,
         ];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -73,6 +76,7 @@ pub(super) enum Record {
     Copy(CopyRecord),
     Mark(Mark),
     Gap(Gap),
+    Lane(LaneRecord),
 }
 
 /// One request: its bytes once, its events as ranges of them.
@@ -253,6 +257,16 @@ pub(super) struct Gap {
     pub bytes: usize,
 }
 
+/// A handler's lane was stopped, or goes on: by its breaker, or by the operator.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct LaneRecord {
+    pub handler: Name,
+    pub at: Millis,
+    /// The time of expiry then.
+    pub clock: Millis,
+    pub change: LaneChange,
+}
+
 /// What does not read is damage: its checksum held, so a writer wrote it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a record does not read: {0}")]
@@ -274,6 +288,7 @@ impl Record {
             Record::Copy(_) => Kind::Copy,
             Record::Mark(_) => Kind::Mark,
             Record::Gap(_) => Kind::Gap,
+            Record::Lane(_) => Kind::Lane,
         }
     }
 
@@ -292,6 +307,7 @@ impl Record {
             Record::Copy(record) => record.encode(&mut out),
             Record::Mark(record) => record.encode(&mut out),
             Record::Gap(gap) => out.0.resize(gap.bytes, 0),
+            Record::Lane(record) => record.encode(&mut out),
         }
         Draft::new(self.kind() as u8, out.0)
     }
@@ -322,6 +338,7 @@ impl Record {
             Kind::Copy => Record::Copy(CopyRecord::decode(&mut bytes)?),
             Kind::Mark => Record::Mark(Mark::decode(&mut bytes)?),
             Kind::Gap => Record::Gap(Gap { bytes: bytes.rest() }),
+            Kind::Lane => Record::Lane(LaneRecord::decode(&mut bytes)?),
         };
         bytes.end()?;
         Ok(record)
@@ -580,6 +597,24 @@ impl RulingRecord {
             _ => return Err(Unreadable("a ruling is of no known sort")),
         };
         Ok(RulingRecord { delivery, ruling, at: bytes.millis()?, clock: bytes.millis()? })
+    }
+}
+
+impl LaneRecord {
+    fn encode(&self, out: &mut Out) {
+        out.name(&self.handler);
+        out.millis(self.at);
+        out.millis(self.clock);
+        out.json(&self.change);
+    }
+
+    fn decode(bytes: &mut In) -> Result<LaneRecord, Unreadable> {
+        Ok(LaneRecord {
+            handler: bytes.name()?,
+            at: bytes.millis()?,
+            clock: bytes.millis()?,
+            change: bytes.json()?,
+        })
     }
 }
 

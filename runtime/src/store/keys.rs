@@ -37,6 +37,10 @@ const SHELF_SIZE: u8 = b'H';
 const SECRETS: u8 = b'c';
 /// A handler's open, held and parked. `b` handler
 const BACKLOG: u8 = b'b';
+/// A change of a handler's lane; the record is the value. `l` handler position
+const LANE: u8 = b'l';
+/// The position of the change that stands, a byte for each sort. `L` handler sort
+const LANE_STANDS: u8 = b'L';
 /// Sources that ever sent. `o` source
 const SOURCE: u8 = b'o';
 
@@ -210,6 +214,25 @@ pub(super) fn backlog(handler: &Name) -> Vec<u8> {
 
 pub(super) fn backlogs() -> Vec<u8> {
     vec![BACKLOG]
+}
+
+pub(super) fn lane_changes(handler: &Name) -> Vec<u8> {
+    let mut key = vec![LANE];
+    put_name(&mut key, handler);
+    key
+}
+
+pub(super) fn lane_change(handler: &Name, position: u64) -> Vec<u8> {
+    let mut key = lane_changes(handler);
+    key.extend_from_slice(&position.to_be_bytes());
+    key
+}
+
+pub(super) fn lane_stands(handler: &Name, sort: u8) -> Vec<u8> {
+    let mut key = vec![LANE_STANDS];
+    put_name(&mut key, handler);
+    key.push(sort);
+    key
 }
 
 pub(super) fn source(source: &Name) -> Vec<u8> {

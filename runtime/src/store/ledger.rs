@@ -223,6 +223,34 @@ impl Ledger {
         deliveries::hold_unwanted(self.core(), Arc::new(wanted), now).await
     }
 
+    /// How a handler's lane stands, durable when it returns.
+    pub async fn lane_changed(&self, handler: &Name, change: LaneChange, now: Millis) -> Result<(), Error> {
+        lanes::change(self.core(), handler.clone(), change, now).await
+    }
+
+    /// As the last change of each sort left it, in this process or an earlier one.
+    pub async fn lane_standing(&self, handler: &Name) -> Result<Standing, Error> {
+        let handler = handler.clone();
+        self.core().blocking(move |core| lanes::standing(core, &handler)).await
+    }
+
+    /// Changes of a handler's lane, newest first, as long as retention keeps them. `cursor`: `next` of the page before.
+    pub async fn lane_history(
+        &self,
+        handler: &Name,
+        cursor: Option<String>,
+        limit: usize,
+    ) -> Result<Page<LaneEntry>, Error> {
+        let handler = handler.clone();
+        self.core().blocking(move |core| lanes::history(core, &handler, cursor.as_deref(), limit)).await
+    }
+
+    /// Open deliveries of a handler.
+    pub fn waiting(&self, handler: &Name) -> Result<u64, Error> {
+        let backlog = self.core().get(&keys::backlog(handler))?;
+        backlog.map_or(Ok(0), |value| keys::number_in(&value, 0))
+    }
+
     // === shelves ===
 
     pub async fn shelf_get(&self, handler: &Name, key: &str, now: Millis) -> Result<ShelfRead, Error> {

@@ -5,7 +5,7 @@
 //! An event's way through the room: `accept` claims its key (`claims`), asks `index::seen` whether it is
 //! new, and hands the record (`codec`) to the `writer`, which puts batches into the `journal` and syncs them. What
 //! a record changes is staged (`stage`, `rows`, `shelf`), becomes visible in the `view` once it is durable, and goes
-//! to the index behind everybody's back. `deliveries` is what lanes ask, `history` what people ask, `retention`
+//! to the index behind everybody's back. `deliveries` is what lanes ask, `lanes` how they stand, `history` what people ask, `retention`
 //! what is thrown away, `open` how it all starts, `tools` what is done with the files by hand. `journal::Disk`,
 //! `machine` and `index::tree` are the seams to the world: a simulation stands behind all three.
 
@@ -20,6 +20,7 @@ use crate::words::attempt::{Attempt, ErrorKind, Verdict};
 use crate::words::digest::Digest;
 use crate::words::effect::Resolution;
 use crate::words::event::{DeliveryId, EventRef, Name};
+use crate::words::lane::LaneChange;
 use crate::words::secret::Fingerprint;
 use crate::words::shelf::ShelfTxn;
 use crate::words::time::Millis;
@@ -36,6 +37,7 @@ mod index;
 pub mod journal;
 mod kept;
 mod keys;
+mod lanes;
 pub mod ledger;
 pub mod machine;
 mod open;
@@ -449,6 +451,27 @@ pub enum Ruling {
     /// Run it again now, whatever its state.
     Retry,
     Cancel,
+}
+
+// === lanes ===
+
+/// One change of a handler's lane, as `handlers history` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneEntry {
+    pub at: Millis,
+    /// The time of expiry then; see `Ledger::clock`.
+    pub clock: Millis,
+    #[serde(flatten)]
+    pub change: LaneChange,
+}
+
+/// What stands of a handler's lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Paused, and not resumed.
+    pub paused: Option<LaneEntry>,
+    /// Opened or returning, and not closed.
+    pub breaker: Option<LaneEntry>,
 }
 
 /// Figures for metrics and readiness.

@@ -1,7 +1,7 @@
 //! Retention: old history goes, a segment at a time, from the oldest on.
 //!
 //! A delivery, its event and its attempts are kept or dropped together. What may not go (open deliveries,
-//! idempotency keys in their window, shelves, the times of secrets) is copied to the end of the journal under its
+//! idempotency keys in their window, shelves, the times of secrets, how lanes stand) is copied to the end of the journal under its
 //! old position. A segment is deleted when its copies are durable and the index is past it.
 
 use std::ops::Bound;
@@ -19,7 +19,7 @@ use super::journal::segments::Segment;
 use super::shelf::{Entry, set_entry};
 use super::stage::{events_at, read_secrets};
 use super::writer::Batch;
-use super::{Error, Retained, Status, history, keys};
+use super::{Error, Retained, Status, history, keys, lanes};
 use crate::words::event::{DeliveryId, Name};
 use crate::words::limits::{EXPIRY_JUMP_MAX, PURGE_CHUNK_KEYS, RETAIN_CHUNK_RECORDS};
 use crate::words::time::Millis;
@@ -216,6 +216,10 @@ fn sort_out(batch: &mut Batch, chunk: Vec<Candidate>, now: Millis) -> Result<u64
                 if known.is_some_and(|(at, _)| at == candidate.at) {
                     batch.append(&candidate.record, 0)?;
                 }
+            }
+            Record::Lane(lane) => {
+                lanes::keep_what_stands(batch, candidate.at, lane)?;
+                verdicts.positions.push(candidate.at);
             }
             Record::Copy(CopyRecord::Keys(copies)) => {
                 verdicts.key_copies.extend(copies.iter().filter(|copy| now < copy.expires));

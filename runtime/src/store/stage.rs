@@ -11,7 +11,7 @@ use super::drill::bound;
 use super::index::{Blob, Index, KeyEntry, Range, prefixed};
 use super::rows::Row;
 use super::view::{Changes, KeyPut, Op, Scan, View};
-use super::{Backlog, Error, OpenDelivery, Status, keys, shelf};
+use super::{Backlog, Error, OpenDelivery, Status, keys, lanes, shelf};
 use crate::words::event::{DeliveryId, EventRef};
 use crate::words::limits::HOT_ROWS_MAX;
 use crate::words::time::Millis;
@@ -167,6 +167,10 @@ pub(super) fn apply(stage: &mut Stage, position: u64, bytes: usize, record: &Rec
         Record::Copy(record) => copied(stage, position, record),
         Record::Mark(mark) => marked(stage, mark),
         Record::Gap(_) => Ok(()),
+        Record::Lane(record) => {
+            lanes::changed(stage, position, record);
+            Ok(())
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub const KEY_TTL_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
 pub const GIVE_UP_AFTER_RANGE: RangeInclusive<Duration> = Duration::ZERO..=days(365);
 pub const DELAY_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=AFTER_MAX;
+pub const BREAKER_FAILURES_RANGE: RangeInclusive<u64> = 1..=1000;
 pub const BACKOFF_FACTOR_RANGE: RangeInclusive<f64> = 1.0..=10.0;
 
 const fn days(count: u64) -> Duration {
@@ -284,6 +285,19 @@ pub const AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const AFTER_MIN: Duration = Duration::from_millis(100);
 /// What is left of a note or a reason where the record of an attempt is too large for the journal.
 pub const SHORT_REASON_CHARS_MAX: usize = 200;
+/// `handlers.*.breaker.failures`. The chance that twenty in a row fail at a service of which a third of the answers
+/// fail is one in three thousand million; one that is down sees its first twenty within a second.
+pub const BREAKER_FAILURES_DEFAULT: u32 = 20;
+/// `handlers.*.breaker.probe_after`: a restart of a service takes about as long.
+pub const PROBE_AFTER_DEFAULT: Duration = Duration::from_secs(30);
+/// `handlers.*.breaker.probe_max`: nobody waits much longer than this once the service is back.
+pub const PROBE_MAX_DEFAULT: Duration = Duration::from_secs(600);
+/// A probe waits as long as the service asked for, as `Retry-After`, but no longer: it holds a whole lane back.
+pub const PROBE_ASKED_MAX: Duration = Duration::from_secs(3600);
+/// Stops of a lane that are remembered, so that their time does not count towards `retry.give_up_after`.
+pub const LANE_STOPS_MAX: usize = 64;
+/// What an operator says to a pause.
+pub const PAUSE_REASON_CHARS_MAX: usize = 200;
 /// Conflicting shelf transactions run again at once, uncounted; the last of these runs alone.
 pub const SHELF_CONFLICT_RUNS: u32 = 3;
 

@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod digest;
 pub mod effect;
 pub mod event;
+pub mod lane;
 pub mod limits;
 pub mod secret;
 pub mod shelf;

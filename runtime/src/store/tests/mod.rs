@@ -17,6 +17,7 @@ mod accept;
 mod clock;
 mod deliveries;
 mod history;
+mod lanes;
 mod model;
 mod month;
 mod pace;

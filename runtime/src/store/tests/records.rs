@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::store::codec::*;
+use crate::words::lane::LaneChange;
 
 fn names() -> impl Strategy<Value = Name> {
     "[a-z0-9][a-z0-9_-]{0,62}".prop_map(|text| Name::new(&text).unwrap())
@@ -177,6 +178,32 @@ fn small_ones() -> impl Strategy<Value = Record> {
             Record::Ruling(RulingRecord { delivery, ruling, at, clock: at })
         }),
         (names(), seen).prop_map(|(source, demoted)| Record::SecretsSeen(SecretsSeen { source, demoted })),
+        (names(), times(), times(), lane_changes())
+            .prop_map(|(handler, at, clock, change)| Record::Lane(LaneRecord { handler, at, clock, change })),
+    ]
+}
+
+fn lane_changes() -> impl Strategy<Value = LaneChange> {
+    let text = any::<String>;
+    prop_oneof![
+        (text(), any::<u32>(), times(), text(), times(), any::<u64>()).prop_map(
+            |(origin, failures, since, why, probe_at, waiting)| LaneChange::Opened {
+                origin,
+                failures,
+                since,
+                why,
+                probe_at,
+                waiting
+            }
+        ),
+        (text(), times(), any::<u32>()).prop_map(|(origin, since, probes)| LaneChange::Returning {
+            origin,
+            since,
+            probes
+        }),
+        (text(), times()).prop_map(|(why, since)| LaneChange::Closed { why, since }),
+        option::of(text()).prop_map(|reason| LaneChange::Paused { reason }),
+        option::of(text()).prop_map(|reason| LaneChange::Resumed { reason }),
     ]
 }
 

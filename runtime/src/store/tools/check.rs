@@ -296,6 +296,7 @@ fn kind_name(kind: u8) -> String {
         Some(Kind::Copy) => "copy",
         Some(Kind::Mark) => "mark",
         Some(Kind::Gap) => "gap",
+        Some(Kind::Lane) => "lane",
         None => return format!("kind {kind}"),
     };
     name.to_owned()

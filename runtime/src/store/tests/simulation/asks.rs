@@ -10,6 +10,7 @@ use super::name;
 use crate::store::{Ruling, Settle, Status, shelf};
 use crate::words::attempt::{Attempt, Outcome, Verdict};
 use crate::words::event::{DeliveryId, Name};
+use crate::words::lane::LaneChange;
 use crate::words::shelf::{ShelfListing, ShelfTxn, ShelfWrite};
 use crate::words::time::Millis;
 
@@ -196,6 +197,27 @@ impl Life {
         let Some(id) = self.any_row(|row| row.is_live() == (ruling == Ruling::Cancel)) else { return };
         let (now, clock) = self.clock();
         self.ask(Op::Rule { id, ruling, now, clock });
+    }
+
+    /// A breaker opens or closes, or the operator says something. Each is unlike every other.
+    pub(super) fn change_lane(&mut self) {
+        let handler = name(&format!("handler-{}", self.dice.below(self.swarm.handlers)));
+        let (reason, since) = (format!("change {}", self.calls_made), self.machine.now());
+        let change = match self.dice.below(5) {
+            0 => LaneChange::Paused { reason: Some(reason) },
+            1 => LaneChange::Resumed { reason: Some(reason) },
+            2 => LaneChange::Returning { origin: reason, since, probes: 1 },
+            3 => LaneChange::Closed { why: reason, since },
+            _ => LaneChange::Opened {
+                origin: "https://x.example".to_owned(),
+                failures: 20,
+                since,
+                why: reason,
+                probe_at: since,
+                waiting: 7,
+            },
+        };
+        self.ask(Op::Lane { handler, change, now: since });
     }
 
     // === upkeep ===

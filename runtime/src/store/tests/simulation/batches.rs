@@ -189,7 +189,7 @@ impl Life {
     /// What follows from a call, with the record that it must have left.
     fn apply(&mut self, number: u64, op: &Op, records: &mut Records) -> Result<Answer, String> {
         let answer = match op {
-            Op::Accept(_) | Op::Hold { .. } | Op::Retain { .. } => Answer::Fine,
+            Op::Accept(_) | Op::Lane { .. } | Op::Hold { .. } | Op::Retain { .. } => Answer::Fine,
             Op::Begin { id, number, .. } => self.model.can_begin(id, *number),
             Op::Settle { settle, clock, .. } => self.model.can_settle(settle, *clock),
             Op::Effect { id, number, is_intent, .. } => self.model.can_note(id, *number, *is_intent),
@@ -238,6 +238,7 @@ impl Life {
             (Op::Effect { id, detail, .. }, _) => self.model.noted(id, detail),
             (Op::Park { id, .. }, _) => self.model.held(id, Status::Parked),
             (Op::Rule { id, ruling, now, clock }, _) => self.model.ruled(id, *ruling, *now, *clock),
+            (Op::Lane { handler, change, .. }, _) => self.model.lane_changed(position, handler, change),
             (op, _) => unreachable!("{op} leaves no record of its own"),
         }
         Ok(())
@@ -266,8 +267,12 @@ impl Life {
 
     fn take_upkeep(&mut self, number: u64, op: &Op, records: &mut Records) -> Result<(), String> {
         let retains = matches!(op, Op::Retain { .. });
-        while let Some((_, record)) = records.peek() {
+        while let Some((position, record)) = records.peek() {
             match record {
+                // Else it comes from the next.
+                Record::Lane(lane) if retains && self.model.stands(&lane.handler, &lane.change) => {
+                    self.model.lane_changed(*position, &lane.handler, &lane.change);
+                }
                 Record::Hold(hold)
                     if hold.status != Status::Parked && retains == (hold.status == Status::Dead) =>
                 {
@@ -333,6 +338,9 @@ fn is_of(op: &Op, record: &Record) -> bool {
             effect.delivery == *id && effect.detail == *detail
         }
         (Op::Park { id, .. }, Record::Hold(hold)) => hold.delivery == *id && hold.status == Status::Parked,
+        (Op::Lane { handler, change, .. }, Record::Lane(lane)) => {
+            lane.handler == *handler && lane.change == *change
+        }
         (Op::Rule { id, ruling, .. }, Record::Ruling(ruled)) => {
             ruled.delivery == *id && ruled.ruling == *ruling
         }

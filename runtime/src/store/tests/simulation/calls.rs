@@ -20,10 +20,11 @@ use crate::store::journal::simulated::Simulated;
 use crate::store::journal::simulated::dice::Dice;
 use crate::store::{
     Accept, Accepted, Error, EventRef, NewDelivery, NewEvent, Receipt, Refused, Retained, Ruling, Settle,
-    Settled, Status, accept, deliveries, retention,
+    Settled, Status, accept, deliveries, lanes, retention,
 };
 use crate::words::digest::Digest;
 use crate::words::event::{DeliveryId, Name};
+use crate::words::lane::LaneChange;
 use crate::words::secret::Fingerprint;
 use crate::words::time::Millis;
 
@@ -123,6 +124,11 @@ pub(super) enum Op {
         now: Millis,
         clock: Millis,
     },
+    Lane {
+        handler: Name,
+        change: LaneChange,
+        now: Millis,
+    },
     /// Subscriptions that are wanted.
     Hold {
         wanted: BTreeSet<Name>,
@@ -173,6 +179,7 @@ impl std::fmt::Display for Op {
             }
             Op::Park { id, .. } => write!(f, "park {id}"),
             Op::Rule { id, ruling, .. } => write!(f, "{ruling:?} {id}"),
+            Op::Lane { handler, change, .. } => write!(f, "{handler} {change}"),
             Op::Hold { wanted, .. } => write!(f, "hold all but {wanted:?}"),
             Op::Retain { clock, .. } => write!(f, "retain at {}", clock.0),
         }
@@ -246,6 +253,9 @@ fn ask(core: Arc<Core>, op: Op) -> Asked {
             }
             Op::Rule { id, ruling, now, .. } => {
                 Said::Changed(answer(deliveries::rule(&core, id, ruling, now).await))
+            }
+            Op::Lane { handler, change, now } => {
+                Said::Changed(answer(lanes::change(&core, handler, change, now).await))
             }
             Op::Hold { wanted, now } => {
                 let is_wanted = move |subscription: &Name, _: &Name| {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::model::{Model, Row};
 use super::name;
 use crate::store::core::Core;
-use crate::store::{DeliveryFilter, Error, EventFilter, EventRef, Status, deliveries, history, shelf};
+use crate::store::{
+    DeliveryFilter, Error, EventFilter, EventRef, Standing, Status, deliveries, history, lanes, shelf,
+};
 use crate::words::event::{DeliveryId, Name};
 use crate::words::time::Millis;
 
@@ -22,6 +24,7 @@ pub(super) fn all(
     due(core, model)?;
     backlogs(core, model)?;
     shelves(core, model, times)?;
+    lanes_stand(core, model, limit)?;
     if thoroughly {
         listings(core, model, limit)?;
     }
@@ -141,6 +144,32 @@ fn backlogs(core: &Core, model: &Model) -> Result<(), String> {
         let found = found.get(&handler).map_or([0; 3], |found| [found.open, found.held, found.parked]);
         if found != known {
             return Err(format!("the backlog of {handler} is {found:?}, and should be {known:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What stands of each lane, and its changes, newest first.
+fn lanes_stand(core: &Core, model: &Model, limit: usize) -> Result<(), String> {
+    for handler in handlers() {
+        let Standing { paused, breaker } = lanes::standing(core, &handler).map_err(in_words)?;
+        let stands = [paused, breaker].map(|entry| entry.map(|entry| entry.change));
+        let known = model.standing.get(&handler).cloned().unwrap_or_default();
+        if stands != known {
+            return Err(format!("of {handler} stands {stands:?}, and should {known:?}"));
+        }
+        let (mut told, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let page = lanes::history(core, &handler, cursor.as_deref(), limit).map_err(in_words)?;
+            told.extend(page.rows.into_iter().map(|entry| entry.change));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let known = model.lanes.values().rev().filter(|(name, _)| *name == handler);
+        if !told.iter().eq(known.map(|(_, change)| change)) {
+            return Err(format!("the history of {handler} is {told:?}, and should be {:?}", model.lanes));
         }
     }
     Ok(())

@@ -235,6 +235,7 @@ impl Life {
             Action::Park => self.park(),
             Action::Rule => self.rule(),
             Action::Hold => self.hold(),
+            Action::Lane => self.change_lane(),
             Action::Retain => self.retain(),
             Action::Write => return self.write_batch(),
             Action::Index => return self.index_some(),

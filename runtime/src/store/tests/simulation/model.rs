@@ -10,6 +10,7 @@ use super::calls::{Answer, Request, Want};
 use crate::store::{EventRef, Ruling, Settle, Status};
 use crate::words::attempt::Verdict;
 use crate::words::event::{DeliveryId, Name};
+use crate::words::lane::LaneChange;
 use crate::words::shelf::{ShelfListing, ShelfTxn, ShelfWrite};
 use crate::words::time::Millis;
 
@@ -23,6 +24,10 @@ pub(super) struct Model {
     /// Every event that was ever under a key, oldest first.
     pub keys: BTreeMap<Key, Vec<Claimed>>,
     pub shelf: BTreeMap<(Name, String), Entry>,
+    /// Changes of lanes by their positions, as history has them.
+    pub lanes: BTreeMap<u64, (Name, LaneChange)>,
+    /// What stands of each lane: its pause, and its breaker.
+    pub standing: BTreeMap<Name, [Option<LaneChange>; 2]>,
     /// Positions of records that were dropped.
     pub dropped: BTreeSet<u64>,
 }
@@ -245,10 +250,31 @@ impl Model {
         if let Some((id, row)) = self.rows.iter().find(|(id, row)| of_record(&id.event) && row.is_live()) {
             return Err(format!("{id} is {} and its event was dropped", row.status));
         }
+        if let Some((handler, change)) = self.lanes.remove(&position)
+            && self.stands(&handler, &change)
+            && !self.lanes.values().any(|(other, kept)| *other == handler && *kept == change)
+        {
+            return Err(format!("{handler}: `{change}` stands, and was dropped"));
+        }
         self.dropped.insert(position);
         self.rows.retain(|id, _| !of_record(&id.event));
         self.events.retain(|event, _| !of_record(event));
         Ok(())
+    }
+
+    pub(super) fn lane_changed(&mut self, position: u64, handler: &Name, change: &LaneChange) {
+        self.lanes.insert(position, (handler.clone(), change.clone()));
+        let [pause, breaker] = self.standing.entry(handler.clone()).or_default();
+        match change {
+            LaneChange::Paused { .. } => *pause = Some(change.clone()),
+            LaneChange::Resumed { .. } => *pause = None,
+            LaneChange::Opened { .. } | LaneChange::Returning { .. } => *breaker = Some(change.clone()),
+            LaneChange::Closed { .. } => *breaker = None,
+        }
+    }
+
+    pub(super) fn stands(&self, handler: &Name, change: &LaneChange) -> bool {
+        self.standing.get(handler).is_some_and(|standing| standing.iter().flatten().any(|one| one == change))
     }
 
     fn row(&mut self, id: &DeliveryId) -> &mut Row {

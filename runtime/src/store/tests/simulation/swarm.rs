@@ -16,6 +16,7 @@ pub(super) enum Action {
     Rule,
     Effect,
     Hold,
+    Lane,
     Retain,
     Write,
     Index,
@@ -34,7 +35,7 @@ pub(super) enum Action {
 }
 
 /// With the weights of a day on which nothing is left out.
-const ACTIONS: [(Action, u64); 23] = [
+const ACTIONS: [(Action, u64); 24] = [
     (Action::Accept, 20),
     (Action::Duplicate, 12),
     (Action::Begin, 14),
@@ -43,6 +44,7 @@ const ACTIONS: [(Action, u64); 23] = [
     (Action::Park, 2),
     (Action::Rule, 5),
     (Action::Hold, 2),
+    (Action::Lane, 2),
     (Action::Retain, 4),
     (Action::Write, 24),
     (Action::Index, 10),
