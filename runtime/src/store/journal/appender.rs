@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::disk::{Disk, File};
-use super::format::{BatchBuilder, BatchHeader, SEGMENT_HEADER, SegmentHeader};
+use super::format::{BATCH_HEADER, BatchBuilder, BatchHeader, SEGMENT_HEADER, SegmentHeader};
 use super::recovery::{Opening, SUFFIX, SUFFIX_NEW};
 use super::segments::{Segment, Segments};
 use crate::store::drill;
@@ -142,11 +142,31 @@ impl Appender {
         let written = self.current.file.write_at(&bytes, offset);
         let behind = offset + bytes.len() as u64;
         self.buffer = bytes;
-        written.map_err(AppendError::of_write)?;
+        written.map_err(|error| self.refused(error, offset))?;
         self.fill_ahead(behind);
         self.end = header.end();
         self.last_batch = header.position;
         Ok(header)
+    }
+
+    /// A batch that found no room was refused, and should not come back at the next start: all of it can lie there,
+    /// where what is missing at its end are zeros and zeros are what lay there. A file system that has no room for
+    /// that either leaves it to the start, as it does with everything that was never answered.
+    fn refused(&self, error: io::Error, offset: u64) -> AppendError {
+        let refused = AppendError::of_write(error);
+        if let (AppendError::Full(_), Err(error)) = (&refused, self.wipe_header(offset))
+            && let failed @ AppendError::Failed(_) = AppendError::of_write(error)
+        {
+            return failed;
+        }
+        refused
+    }
+
+    fn wipe_header(&self, offset: u64) -> io::Result<()> {
+        let there = self.current.file.length()?.saturating_sub(offset);
+        let zeros = [0; BATCH_HEADER];
+        let zeros = &zeros[..BATCH_HEADER.min(usize::try_from(there).unwrap_or(usize::MAX))];
+        if zeros.is_empty() { Ok(()) } else { self.current.file.write_at(zeros, offset) }
     }
 
     /// Keeps the next batches from making the file longer. The sync of this batch carries the zeros.

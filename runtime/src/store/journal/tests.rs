@@ -9,9 +9,11 @@ use std::time::Duration;
 use super::disk::Real;
 use super::format::{BATCH_HEADER, SEGMENT_HEADER};
 use super::held::{Call, Held};
+use super::simulated::{Ask, Simulated};
 use super::*;
 use crate::store::Error;
 use crate::store::machine::Machine;
+use crate::words::limits::ZEROED_AHEAD_BYTES;
 use crate::words::time::Millis;
 
 const SEGMENT: u64 = 1 << 20;
@@ -345,6 +347,22 @@ fn a_full_disk_leaves_the_journal_usable_and_a_failed_sync_does_not() {
     batch.push(&Draft::new(1, b"lost".to_vec()), 0);
     journal.write(batch).unwrap();
     assert!(matches!(journal.sync(), Err(AppendError::Failed(_))));
+}
+
+#[test]
+fn a_batch_that_found_no_room_does_not_come_back() {
+    let disk = Simulated::new(7);
+    let dir = Path::new("/journal");
+    let reopen = || open(opening(dir, Arc::new(disk.clone()))).unwrap();
+    let (mut journal, _) = reopen();
+    append(&mut journal, &[b"kept"], true);
+    // It ends in zeros, and all but some of those fit: what lies there is the batch, whole.
+    disk.fail(Ask::Write, 0, rustix::io::Errno::NOSPC);
+    let mut batch = journal.begin().unwrap();
+    batch.push(&Draft::new(1, vec![0; ZEROED_AHEAD_BYTES / 2]), 0);
+    assert!(matches!(journal.write(batch), Err(AppendError::Full(_))));
+    disk.end_process();
+    assert_eq!(payloads(reopen().0.segments()).len(), 1);
 }
 
 #[test]
