@@ -14,6 +14,7 @@ mod log;
 mod plugin;
 mod settings;
 mod shelf;
+mod size;
 #[cfg(test)]
 mod tests;
 

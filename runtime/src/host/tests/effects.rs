@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::rig::*;
-use crate::host::{Called, EffectFuture, Effects, Event, Halt, OnChanged, OnUnknown, Wire};
+use crate::host::{Called, EffectFuture, Effects, Event, Halt, Handler, OnChanged, OnUnknown, Wire};
 use crate::words::attempt::{ErrorKind, Outcome};
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 
 /// What the ledger would have of one delivery.
 #[derive(Clone, Default)]
-struct Book(Arc<Mutex<Vec<Bytes>>>);
+pub(super) struct Book(Arc<Mutex<Vec<Bytes>>>);
 
 struct Page {
     book: Book,
@@ -55,6 +55,12 @@ impl Effects for Page {
 impl Book {
     async fn attempt(&self, setup: impl Fn() -> Setup, attempt: u32) -> Called {
         self.attempt_with_room(setup, attempt, usize::MAX).await
+    }
+
+    pub(super) async fn attempt_of(&self, handler: &Handler, attempt: u32) -> Called {
+        let page = Page { book: self.clone(), attempt, room: Mutex::new(usize::MAX) };
+        let event = Event { attempt, ..event() };
+        handler.call(event, Arc::new(Memory::default()), Wire::Live(Arc::new(page))).await
     }
 
     async fn attempt_with_room(&self, setup: impl Fn() -> Setup, attempt: u32, room: usize) -> Called {

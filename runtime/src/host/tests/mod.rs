@@ -6,3 +6,4 @@ mod load;
 pub(super) mod rig;
 mod sandbox;
 mod state;
+mod strangers;
