@@ -145,7 +145,10 @@ fn growing() -> Vec<Stranger> {
             "tables-that-add-up",
             refused("describe() failed: needs more than 20000 elements in its tables")
         ),
-        text!("many-instances", refused("core instances")),
+        text!(
+            "many-instances",
+            refused("203 core module instances, which exceeds the configured maximum of 128")
+        ),
     ]
 }
 
@@ -177,11 +180,11 @@ fn flooding() -> Vec<Stranger> {
         text!("print-without-end", RUNS_ON),
         text!("zeroes-gib", traps("cannot write more zeroes than `check_write` allows")),
         text!("state-without-end", RUNS_ON),
-        text!("settings-without-end", NO_ROOM),
+        text!("settings-without-end", RUNS_ON),
         text!("random-gib", traps("")),
         text!("random-without-end", RUNS_ON),
         text!("handles-without-end", traps("")),
-        text!("poll-a-crowd", RUNS_ON),
+        text!("poll-a-crowd", traps("handle limit exceeded")),
     ]
 }
 

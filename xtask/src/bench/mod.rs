@@ -4,7 +4,7 @@
 //! survives that. The same load generator drives every side, and shares the processors with all of them.
 //!
 //! Without a word it measures the seven rows of the table that the project has set itself (`rows`); `sweep`,
-//! `growth` and `pages` look along one axis each. Every result is a file below `target/bench/results`; `render`
+//! `growth` and `pages` look along one axis each; `strangers` looks at a handler with hostile ones beside it. Every result is a file below `target/bench/results`; `render`
 //! writes them into `docs/performance.md`.
 
 mod daemon;
@@ -22,6 +22,7 @@ mod scrape;
 mod servers;
 mod site;
 mod steady;
+mod strangers;
 mod sweep;
 mod table;
 
@@ -47,6 +48,7 @@ enum Axis {
     Sweep(sweep::Sweep),
     Growth(growth::Growth),
     Pages(pages::Pages),
+    Strangers(strangers::Strangers),
     Render(render::Render),
 }
 
@@ -57,6 +59,7 @@ impl Bench {
             Some(Axis::Sweep(sweep)) => sweep.run(interrupts),
             Some(Axis::Growth(growth)) => growth.run(interrupts),
             Some(Axis::Pages(pages)) => pages.run(interrupts),
+            Some(Axis::Strangers(strangers)) => strangers.run(interrupts),
             Some(Axis::Render(render)) => render.run(interrupts),
         }
     }

@@ -24,6 +24,8 @@ fn every_hostile_handler_ends_with_the_right_blame() {
         ("exit", Trap, "exited with status 1"),
         ("huge-return", Trap, "hands over more than 8 MiB in one call"),
     ];
+    // Built and compiled before any clock runs.
+    plugin();
     on_guests(async {
         for (behaviour, kind, reason) in cases {
             let started = Instant::now();

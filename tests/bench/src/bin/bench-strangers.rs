@@ -1,11 +1,11 @@
-//! `strangers FOLDER`: writes every hostile component into a folder, for the bench and for whoever wants to look.
+//! `bench-strangers FOLDER`: writes every hostile component into a folder, for the bench and for whoever wants to look.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("which folder? type: strangers FOLDER");
+        eprintln!("which folder? type: bench-strangers FOLDER");
         return ExitCode::from(2);
     };
     for stranger in strangers::all() {
