@@ -16,6 +16,7 @@ mod plugin;
 mod settings;
 mod setup;
 mod shelf;
+mod size;
 #[cfg(test)]
 mod tests;
 mod world;

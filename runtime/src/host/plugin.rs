@@ -13,7 +13,8 @@ use wasmtime::component::Component;
 
 use super::bindings::{CONTRACTS, Guest, OURS};
 use super::http::Pattern;
-use super::{Engine, Error, Manifest, Plugin, Setting, call, engine, settings};
+use super::log::printable;
+use super::{Engine, Error, Manifest, Plugin, Setting, call, engine, settings, size};
 use crate::words::digest::Digest;
 use crate::words::limits;
 
@@ -36,6 +37,7 @@ pub(super) fn load(engine: &Engine, path: &Path) -> Result<Plugin, Error> {
 pub(super) fn load_bytes(engine: &Engine, path: &Path, bytes: Vec<u8>) -> Result<Plugin, Error> {
     let plugin = |why: String| Error::Plugin { path: path.to_owned(), why };
     check_magic(&bytes).map_err(plugin)?;
+    size::check(&bytes).map_err(plugin)?;
     let digest = Digest::of(&bytes);
     let known = || engine.inner.plugins.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(inner) = known().get(&digest).and_then(Weak::upgrade) {
@@ -106,7 +108,9 @@ fn examine(engine: &engine::Inner, bytes: &[u8], digest: Digest) -> Result<Inner
     let contract = contract(&exports)?;
     check_imports(&imports)?;
     let memory_initial = check_resources(&component)?;
-    let unfit = |error: wasmtime::Error| format!("does not fit this host: {error:#}");
+    let unfit = |error: wasmtime::Error| {
+        format!("does not fit this host: {}", printable(&format!("{error:#}"), limits::REASON_BYTES_MAX))
+    };
     let instance = engine.linker.instantiate_pre(&component).map_err(unfit)?;
     let guest = Guest::new(&contract, instance).map_err(unfit)?;
     let manifest = call::describe(engine, &guest)?;
@@ -119,7 +123,9 @@ fn compile(engine: &engine::Inner, bytes: &[u8], digest: Digest) -> Result<Compo
         return Ok(component);
     }
     let started = std::time::Instant::now();
-    let broken = |error: wasmtime::Error| format!("does not compile: {error:#}");
+    let broken = |error: wasmtime::Error| {
+        format!("does not compile: {}", printable(&format!("{error:#}"), limits::REASON_BYTES_MAX))
+    };
     let component = match &engine.cache {
         None => Component::from_binary(&engine.wasm, bytes).map_err(broken)?,
         Some(cache) => {
@@ -204,7 +210,17 @@ fn check_imports(imports: &[String]) -> Result<(), String> {
     } else {
         ""
     };
-    Err(format!("imports what this host does not have: {}{hint}", missing.join(", ")))
+    Err(format!("imports what this host does not have: {}{hint}", listed(&missing, ", ")))
+}
+
+/// As many as somebody reads, each as much; a stranger's component may have a hundred thousand.
+fn listed(items: &[impl AsRef<str>], between: &str) -> String {
+    let shown = items.iter().take(limits::PLUGIN_ITEMS_SHOWN_MAX).map(|item| shorten(item.as_ref()));
+    let shown = shown.collect::<Vec<_>>().join(between);
+    match items.len().saturating_sub(limits::PLUGIN_ITEMS_SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown}{between}and {more} more"),
+    }
 }
 
 fn is_linked(import: &str) -> bool {
@@ -279,7 +295,13 @@ fn check_manifest(manifest: &Manifest) -> Result<(), String> {
         problems.extend(Pattern::parse(&shorten(origin)).err().map(|why| format!("origins: {why}")));
     }
     problems.extend(setting_problems(&manifest.settings));
-    if problems.is_empty() { Ok(()) } else { Err(format!("its manifest is wrong: {}", problems.join("; "))) }
+    // A hundred empty events are one problem.
+    let mut said = HashSet::new();
+    problems.retain(|problem| said.insert(problem.clone()));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(format!("its manifest is wrong: {}", listed(&problems, "; ")))
 }
 
 fn setting_problems(settings: &[Setting]) -> Vec<String> {
@@ -301,7 +323,7 @@ fn setting_problems(settings: &[Setting]) -> Vec<String> {
 
 /// A plugin's words in an error.
 fn shorten(text: &str) -> String {
-    super::log::printable(text, 256)
+    printable(text, 256)
 }
 
 #[cfg(test)]

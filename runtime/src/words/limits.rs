@@ -304,6 +304,17 @@ pub const SHELF_CONFLICT_RUNS: u32 = 3;
 // === host ===
 
 pub const PLUGIN_BYTES_MAX: u64 = 64 * MIB as u64;
+/// What is compiled, over all modules of a component: the compiler takes about 5 KB of memory for a function that does
+/// nothing. Python's interpreter has 15,000.
+pub const PLUGIN_FUNCTIONS_MAX: u64 = 50_000;
+/// Of one function: what the compiler holds for it grows faster than the function does. The largest that we know, an
+/// interpreter's loop, has a quarter of this.
+pub const PLUGIN_FUNCTION_BYTES_MAX: u64 = MIB as u64;
+/// Of one function: they are multiplied by its branches.
+pub const PLUGIN_LOCALS_MAX: u64 = 4000;
+pub const PLUGIN_CODE_BYTES_MAX: u64 = 32 * MIB as u64;
+/// Missing imports and problems of a manifest that are named one by one.
+pub const PLUGIN_ITEMS_SHOWN_MAX: usize = 20;
 pub const PLUGIN_COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const GUEST_MEMORY_BYTES_DEFAULT: u64 = 64 * MIB as u64;

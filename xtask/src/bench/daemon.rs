@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::process::{self, Memory};
 use super::scrape::Metrics;
 use super::site::Site;
+use super::strangers;
 use crate::charge::Charge;
 use crate::{OrTrouble as _, Result, Trouble, http};
 
@@ -37,6 +38,8 @@ pub(super) enum Wanted {
     Done,
     /// All, by a handler that does what the event's type says, and gives up at the first failure.
     ByType,
+    /// `message.received` by a handler that answers `done` at once, `strangers.go` by each of `strangers::BESIDE`.
+    Strangers,
 }
 
 /// A folder with `config.yaml`, and the data directory, which lies in it unless somebody prepared one.
@@ -63,6 +66,9 @@ impl Home {
 
     fn with_configuration(self, site: &Site<'_>, wanted: Wanted, tls: bool) -> Result<Home> {
         fs::create_dir_all(&self.folder).or_trouble("the bench's folder cannot be made")?;
+        if wanted == Wanted::Strangers {
+            strangers::write(site, &self.folder)?;
+        }
         let text = configuration(&self.data, &site.handlers, wanted, tls);
         fs::write(self.folder.join("config.yaml"), text).or_trouble("the configuration cannot be written")?;
         Ok(self)
@@ -120,6 +126,9 @@ fn configuration(data: &Path, handlers: &Path, wanted: Wanted, tls: bool) -> Str
         data.display()
     );
     text += &source("sendpilot");
+    if wanted == Wanted::Strangers {
+        return text + &strangers::handlers(handlers);
+    }
     if wanted != Wanted::ByType {
         return text
             + &format!(

@@ -4,7 +4,8 @@
 //! survives that. The same load generator drives every side, and shares the processors with all of them.
 //!
 //! Without a word it measures the seven rows of the table that the project has set itself (`rows`); `sweep`,
-//! `growth`, `pages` and `rebuild` look along one axis each. Every result is a file below `target/bench/results`; `render`
+//! `growth`, `pages` and `rebuild` look along one axis each; `strangers` looks at a handler with hostile ones beside it.
+//! Every result is a file below `target/bench/results`; `render`
 //! writes them into `docs/performance.md`.
 
 mod daemon;
@@ -23,6 +24,7 @@ mod scrape;
 mod servers;
 mod site;
 mod steady;
+mod strangers;
 mod sweep;
 mod table;
 
@@ -49,6 +51,7 @@ enum Axis {
     Growth(growth::Growth),
     Pages(pages::Pages),
     Rebuild(rebuild::Rebuild),
+    Strangers(strangers::Strangers),
     Render(render::Render),
 }
 
@@ -60,6 +63,7 @@ impl Bench {
             Some(Axis::Growth(growth)) => growth.run(interrupts),
             Some(Axis::Pages(pages)) => pages.run(interrupts),
             Some(Axis::Rebuild(rebuild)) => rebuild.run(interrupts),
+            Some(Axis::Strangers(strangers)) => strangers.run(interrupts),
             Some(Axis::Render(render)) => render.run(interrupts),
         }
     }

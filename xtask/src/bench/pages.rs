@@ -275,7 +275,7 @@ fn oldest(newest: u64, is_there: impl Fn(u64) -> Result<bool>) -> Result<u64> {
 // === the socket ===
 
 /// An answer that took the daemon too long is an answer too: `timed_out`.
-fn get(socket: &Path, path: &str) -> Result<Value> {
+pub(super) fn get(socket: &Path, path: &str) -> Result<Value> {
     let answer = ask(socket, path).or_trouble("the daemon's socket does not answer")?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     match head.split(' ').nth(1) {

@@ -27,7 +27,7 @@ use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use self::clock::{Clock, ClockView, Sleeps};
-use self::outcome::Ended;
+use self::outcome::{Ended, Full};
 use self::trace::Trace;
 use super::bindings::{Answer, Fault, Guest};
 use super::grant::Grant;
@@ -153,12 +153,16 @@ pub(super) fn describe(engine: &engine::Inner, guest: &Guest) -> Result<Manifest
         let described = timeout_at(deadline, guest.describe(&mut store)).await;
         (described, store.into_data().budget.hit)
     });
-    let (ended, is_over_memory) = match described {
+    let (ended, full) = match described {
         (Ok(Ok(manifest)), _) => return Ok(manifest),
         (Ok(Err(fault)), hit) => (Ended::Failed(fault), hit),
         (Err(_), hit) => (Ended::TimedOut, hit),
     };
-    match outcome::of(ended, &grant, &trace, is_over_memory) {
+    if let (Ended::Failed(_), Some(full)) = (&ended, full) {
+        let said = full.said(grant.limits.memory_bytes);
+        return Err(format!("its describe() failed: {said}, and gets no more before it is configured"));
+    }
+    match outcome::of(ended, &grant, &trace, full) {
         Outcome::Failed { reason, .. } => Err(format!("its describe() failed: {reason}")),
         Outcome::Done { .. } | Outcome::Skipped { .. } => Err("its describe() failed".into()),
     }
@@ -233,7 +237,7 @@ impl State {
     /// The guest asks one of our capabilities: it lives on with what memory it has. Not so where it prints, which
     /// is how an allocator says its last.
     pub(super) fn asked(&mut self) -> &mut State {
-        self.budget.hit = false;
+        self.budget.hit = None;
         self
     }
 }
@@ -286,14 +290,14 @@ struct Budget {
     elements: usize,
     /// Growth was refused, and nothing else has happened since. The guest's allocator makes an `unreachable` of
     /// it, which says nothing.
-    hit: bool,
+    hit: Option<Full>,
     trace: Trace,
 }
 
 impl Budget {
     fn new(grant: &Grant, trace: Trace) -> Budget {
         let limit = usize::try_from(grant.limits.memory_bytes).unwrap_or(usize::MAX);
-        Budget { limit, used: 0, elements: 0, hit: false, trace }
+        Budget { limit, used: 0, elements: 0, hit: None, trace }
     }
 }
 
@@ -301,11 +305,11 @@ impl ResourceLimiter for Budget {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let used = self.used.saturating_add(desired.saturating_sub(current));
         if used > self.limit {
-            self.hit = true;
+            self.hit = Some(Full::Memory);
             return Ok(false);
         }
         self.used = used;
-        self.hit = false;
+        self.hit = None;
         self.trace.uses_memory(used as u64);
         Ok(true)
     }
@@ -313,6 +317,7 @@ impl ResourceLimiter for Budget {
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let elements = self.elements.saturating_add(desired.saturating_sub(current));
         if elements > limits::GUEST_TABLE_ELEMENTS_MAX {
+            self.hit = Some(Full::Tables);
             return Ok(false);
         }
         self.elements = elements;
@@ -365,16 +370,17 @@ mod tests {
         let mut budget = Budget { limit: 10, ..Budget::new(&grant_with(&[], &[]), trace.clone()) };
         assert!(budget.memory_growing(0, 6, None).unwrap());
         assert!(budget.memory_growing(0, 4, None).unwrap());
-        assert!(!budget.hit);
+        assert_eq!(budget.hit, None);
         assert!(!budget.memory_growing(4, 5, None).unwrap());
-        assert!(budget.hit && budget.used == 10);
+        assert_eq!((budget.hit, budget.used), (Some(Full::Memory), 10));
         assert_eq!(trace.memory_bytes(), 10);
         assert!(budget.memory_growing(4, 4, None).unwrap());
-        assert!(!budget.hit, "it grew after all");
+        assert_eq!(budget.hit, None, "it grew after all");
 
         let half = limits::GUEST_TABLE_ELEMENTS_MAX / 2;
         assert!(budget.table_growing(0, half, None).unwrap());
         assert!(budget.table_growing(0, half, None).unwrap());
         assert!(!budget.table_growing(half, half + 1, None).unwrap());
+        assert_eq!(budget.hit, Some(Full::Tables));
     }
 }

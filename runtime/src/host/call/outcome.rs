@@ -24,10 +24,17 @@ pub(super) enum Ended {
     TimedOut,
 }
 
-pub(super) fn of(ended: Ended, grant: &Grant, trace: &Trace, is_over_memory: bool) -> Outcome {
+/// What a guest asked for last and was not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Memory,
+    Tables,
+}
+
+pub(super) fn of(ended: Ended, grant: &Grant, trace: &Trace, full: Option<Full>) -> Outcome {
     let outcome = match ended {
         Ended::Answered(answer) => answered(answer, trace),
-        Ended::Failed(fault) => failed(&fault, grant, trace, is_over_memory),
+        Ended::Failed(fault) => failed(&fault, grant, trace, full),
         Ended::TimedOut => timed_out(grant.limits.timeout, trace.is_waiting()),
     };
     shown(outcome, grant)
@@ -55,7 +62,7 @@ fn answered(answer: Answer, trace: &Trace) -> Outcome {
     }
 }
 
-fn failed(fault: &Fault, grant: &Grant, trace: &Trace, is_over_memory: bool) -> Outcome {
+fn failed(fault: &Fault, grant: &Grant, trace: &Trace, full: Option<Full>) -> Outcome {
     let (error, is_starting) = match fault {
         Fault::Instantiate(error) => (error, true),
         Fault::Call(error) => (error, false),
@@ -64,8 +71,8 @@ fn failed(fault: &Fault, grant: &Grant, trace: &Trace, is_over_memory: bool) -> 
     if trap == Some(&Trap::Interrupt) {
         return timed_out(grant.limits.timeout, Waiting::Guest);
     }
-    if is_over_memory {
-        let reason = over_memory(grant);
+    if let Some(full) = full {
+        let reason = full.reason(grant);
         return Failure { kind: ErrorKind::Memory, blame: Blame::Plugin, reason, permanent: false }
             .into_outcome(None);
     }
@@ -184,12 +191,40 @@ fn shown(outcome: Outcome, grant: &Grant) -> Outcome {
     }
 }
 
-fn over_memory(grant: &Grant) -> String {
-    let mib = grant.limits.memory_bytes.div_ceil(limits::MIB as u64);
-    format!(
-        "needs more than {mib} MiB of memory; raise handlers.{}.limits.memory if that is right",
-        grant.handler
-    )
+impl Full {
+    fn reason(self, grant: &Grant) -> String {
+        match self {
+            Full::Memory => format!(
+                "{}; raise handlers.{}.limits.memory if that is right",
+                self.said(grant.limits.memory_bytes),
+                grant.handler
+            ),
+            Full::Tables => {
+                format!("{}; no plugin gets more, its author has to use fewer", self.said(0))
+            }
+        }
+    }
+
+    pub(super) fn said(self, memory_bytes: u64) -> String {
+        match self {
+            Full::Memory => {
+                format!("needs more than {} MiB of memory", memory_bytes.div_ceil(limits::MIB as u64))
+            }
+            Full::Tables => {
+                format!("needs more than {} elements in its tables", limits::GUEST_TABLE_ELEMENTS_MAX)
+            }
+        }
+    }
+}
+
+/// Wasmtime's word for it is about fuel, which is nothing that an operator has.
+fn root_cause(error: &wasmtime::Error) -> String {
+    let cause = error.root_cause().to_string();
+    if cause.contains("fuel allocated for hostcalls") {
+        let mib = limits::HOSTCALL_BYTES_MAX / limits::MIB;
+        return format!("hands over more than {mib} MiB in one call; its author has to do it in parts");
+    }
+    cause
 }
 
 /// What it said last, what trapped, and where: `panicked at src/lib.rs:5:9: boom; in handle < call`.
@@ -198,7 +233,7 @@ fn trap_reason(error: &wasmtime::Error, trap: Option<&Trap>, trace: &Trace) -> S
     let what = match (trap, error.downcast_ref::<I32Exit>()) {
         (Some(trap), _) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),
         (None, Some(exit)) => format!("exited with status {}", exit.0),
-        (None, None) => error.root_cause().to_string(),
+        (None, None) => root_cause(error),
     };
     let place = error.downcast_ref::<WasmBacktrace>().map(|backtrace| frames(&backtrace.to_string()));
     let place = place.filter(|frames| !frames.is_empty()).map(|frames| format!("; in {frames}"));
@@ -273,7 +308,7 @@ mod tests {
 
     fn retry(cause: Cause) -> (ErrorKind, Blame, String, bool) {
         let answer = Answer::Retry { reason: "later".into(), after_ms: None };
-        parts(of(Ended::Answered(answer), &grant_with(&[], &[]), &trace(cause), false))
+        parts(of(Ended::Answered(answer), &grant_with(&[], &[]), &trace(cause), None))
     }
 
     fn parts(outcome: Outcome) -> (ErrorKind, Blame, String, bool) {
@@ -297,7 +332,7 @@ mod tests {
     fn a_rejection_after_a_denied_call_stays_permanent() {
         let answer = Answer::Reject("http: x is not granted".into());
         let trace = trace(Cause::Denied("x is not granted".into()));
-        let rejected = parts(of(Ended::Answered(answer), &grant_with(&[], &[]), &trace, false));
+        let rejected = parts(of(Ended::Answered(answer), &grant_with(&[], &[]), &trace, None));
         assert_eq!(rejected, (ErrorKind::Denied, Blame::Operator, "http: x is not granted".into(), true));
     }
 
@@ -312,7 +347,7 @@ mod tests {
             let trace = trace(Cause::Plugin);
             trace.waiting(waiting);
             let (kind, blamed, reason, permanent) =
-                parts(of(Ended::TimedOut, &grant_with(&[], &[]), &trace, false));
+                parts(of(Ended::TimedOut, &grant_with(&[], &[]), &trace, None));
             assert_eq!((kind, blamed, permanent), (ErrorKind::Timeout, blame, false));
             assert!(reason.starts_with("not done within 10000 ms"), "{reason}");
         }
@@ -323,7 +358,7 @@ mod tests {
         let grant =
             grant_with(&["https://a.example"], &[("token", "hunter2hunter2", &["https://a.example"])]);
         let note = format!("\x1b[2Jhunter2hunter2{}", "x".repeat(2 * limits::REASON_BYTES_MAX));
-        let done = of(Ended::Answered(Answer::Done(Some(note))), &grant, &trace(Cause::Plugin), false);
+        let done = of(Ended::Answered(Answer::Done(Some(note))), &grant, &trace(Cause::Plugin), None);
         let Outcome::Done { note: Some(note) } = done else { panic!("{done:?}") };
         assert!(note.starts_with("\\u{1b}[2J[secret token]xxx"), "{note}");
         assert!(note.len() <= limits::REASON_BYTES_MAX);
@@ -332,7 +367,7 @@ mod tests {
     #[test]
     fn after_is_clamped() {
         let answer = Answer::Retry { reason: String::new(), after_ms: Some(u64::MAX) };
-        let outcome = of(Ended::Answered(answer), &grant_with(&[], &[]), &trace(Cause::Plugin), false);
+        let outcome = of(Ended::Answered(answer), &grant_with(&[], &[]), &trace(Cause::Plugin), None);
         let Outcome::Failed { after_ms, .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(after_ms, Some(limits::AFTER_MAX.as_millis() as u64));
     }

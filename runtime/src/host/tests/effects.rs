@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::rig::*;
-use crate::host::{Before, Called, EffectFuture, Effects, Event, Halt, OnChanged, OnUnknown, Wire};
+use crate::host::{Before, Called, EffectFuture, Effects, Event, Halt, Handler, OnChanged, OnUnknown, Wire};
 use crate::words::attempt::{ErrorKind, Outcome};
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 use crate::words::time::Millis;
 
 /// What the ledger would have of one delivery.
 #[derive(Clone, Default)]
-struct Book(Arc<Mutex<Vec<Bytes>>>);
+pub(super) struct Book(Arc<Mutex<Vec<Bytes>>>);
 
 struct Page {
     book: Book,
@@ -62,6 +62,12 @@ impl Effects for Page {
 impl Book {
     async fn attempt(&self, setup: impl Fn() -> Setup, attempt: u32) -> Called {
         self.attempt_with_room(setup, attempt, usize::MAX).await
+    }
+
+    pub(super) async fn attempt_of(&self, handler: &Handler, attempt: u32) -> Called {
+        let page = Page { book: self.clone(), attempt, room: Mutex::new(usize::MAX) };
+        let event = Event { attempt, ..event() };
+        handler.call(event, Arc::new(Memory::default()), Wire::Live(Arc::new(page))).await
     }
 
     async fn attempt_with_room(&self, setup: impl Fn() -> Setup, attempt: u32, room: usize) -> Called {

@@ -6,6 +6,7 @@ mod load;
 pub(super) mod rig;
 mod sandbox;
 mod state;
+mod strangers;
 
 /// The component of `tests/handlers`, built.
 pub(crate) fn test_plugin() -> std::path::PathBuf {

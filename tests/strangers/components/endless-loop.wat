@@ -1,0 +1,4 @@
+;; === code
+    (func (export "handle") (param i32) (result i32)
+      (loop $on (br $on))
+      (unreachable))

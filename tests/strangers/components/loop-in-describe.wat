@@ -1,0 +1,2 @@
+;; === describe
+    (func (export "describe") (result i32) (loop $on (br $on)) (unreachable))

@@ -1,0 +1,4 @@
+;; It has answered, and does not come back from cleaning up.
+;; === code
+    (func (export "handle") (param i32) (result i32) (i32.const 1024))
+    (func (export "post-return") (param i32) (loop $on (br $on)))

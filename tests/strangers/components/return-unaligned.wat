@@ -1,0 +1,3 @@
+;; === code
+    (func (export "handle") (param i32) (result i32)
+      (i32.const 1025))
