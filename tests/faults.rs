@@ -19,16 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::support::{Answer, Daemon, Event, Home, SENDPILOT, now_s, plugin, wait_for};
-
-/// None, and the test is skipped; in CI that is a failure.
-fn skip<T>(why: &str) -> Option<T> {
-    // Past the harness, which keeps what a test prints to itself unless it fails.
-    let _ = std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
-    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(!in_ci, "nothing is skipped in CI: {why}");
-    None
-}
+use crate::support::{Answer, Daemon, Event, Home, SENDPILOT, now_s, plugin, skip, wait_for};
 
 // === a scene ===
 

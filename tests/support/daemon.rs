@@ -169,6 +169,11 @@ impl Daemon {
         (status, body)
     }
 
+    /// It was killed, or ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGKILL: nothing is flushed, nothing is said.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
