@@ -28,7 +28,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 pub use self::setup::Setup;
-pub use self::world::{Arrived, Departed, World};
+pub use self::world::{Arrived, Departed, HostCall, Side, World};
 use crate::words::attempt::{CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::digest::Digest;
 use crate::words::event::Name;
@@ -59,6 +59,11 @@ impl Engine {
     /// Reads, checks, compiles (or takes from the cache) and describes a plugin. Blocking.
     pub fn load(&self, path: &Path) -> Result<Plugin, Error> {
         plugin::load(self, path)
+    }
+
+    /// The same, of bytes that were read already; `path` is where the errors say that they are from. Blocking.
+    pub fn load_bytes(&self, path: &Path, bytes: Vec<u8>) -> Result<Plugin, Error> {
+        plugin::load_bytes(self, path, bytes)
     }
 }
 

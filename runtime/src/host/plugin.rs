@@ -28,8 +28,12 @@ pub(super) struct Inner {
 }
 
 pub(super) fn load(engine: &Engine, path: &Path) -> Result<Plugin, Error> {
+    let bytes = read(path).map_err(|why| Error::Plugin { path: path.to_owned(), why })?;
+    load_bytes(engine, path, bytes)
+}
+
+pub(super) fn load_bytes(engine: &Engine, path: &Path, bytes: Vec<u8>) -> Result<Plugin, Error> {
     let plugin = |why: String| Error::Plugin { path: path.to_owned(), why };
-    let bytes = read(path).map_err(plugin)?;
     check_magic(&bytes).map_err(plugin)?;
     let digest = Digest::of(&bytes);
     let known = || engine.inner.plugins.lock().unwrap_or_else(PoisonError::into_inner);
