@@ -17,4 +17,5 @@ mod read;
 mod settle;
 mod sync;
 mod tools;
+mod torture;
 mod verify;

@@ -25,6 +25,7 @@ pub mod admin;
 pub mod dispatch;
 pub mod intake;
 pub mod metrics;
+pub mod torture;
 
 // Assembly.
 pub mod app;

@@ -11,6 +11,7 @@
 //! | `huge-return`, `big-log`, `print` | says too much |
 //! | `settings` | answers with all settings, and with the one named by `url` |
 //! | `get`, `post`, `get-then-retry` | one call of `url`, answers with status, headers and body; `post` sends the event's id |
+//! | `insist` | posts the event's id up to three times, until it has a success |
 //! | `slow-call` | calls `url` and retries when the call fails |
 //! | `call-ungranted` | calls `url` and rejects when it is denied |
 //! | `call-next`, `call-next-then-retry` | calls `url` and then `next` |
@@ -114,7 +115,8 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
     }
 }
 
-/// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in the body are the event's. With a `?` behind
+/// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in key and body are the event's, `{count}` is
+/// what `COUNT` came to, `{now}` and `{random}` what the host says. With a `?` behind
 /// the method a refusal is no reason to stop; every other failure is one to try again. `"ok":false` is disowned. A line
 /// `COUNT` adds one to what the shelf has.
 fn run_script(event: &Event) -> Result<Outcome, Failure> {
@@ -130,7 +132,7 @@ fn run_script(event: &Event) -> Result<Outcome, Failure> {
         let mut words = line.splitn(4, ' ');
         let mut word = || words.next().unwrap_or_default().to_owned();
         let (method, url, key, body) = (word(), word(), word(), word());
-        let body = body.replace("{attempt}", &event.attempt.to_string()).replace("{id}", &event.id);
+        let (key, body) = (filled(&key, event), filled(&body, event));
         let body = (method.trim_end_matches('?') != "GET").then(|| body.into_bytes());
         let mut call = request(method.trim_end_matches('?'), &url, body);
         call.key = (key != "-").then_some(key);
@@ -152,6 +154,23 @@ fn run_script(event: &Event) -> Result<Outcome, Failure> {
         }
     }
     done(told.join(", "))
+}
+
+fn filled(text: &str, event: &Event) -> String {
+    let value = |word: &str| match word {
+        "{attempt}" => event.attempt.to_string(),
+        "{id}" => event.id.clone(),
+        "{count}" => {
+            String::from_utf8(state::get("count").unwrap_or_default().unwrap_or_default()).unwrap_or_default()
+        }
+        "{now}" => format!("{:?}", std::time::SystemTime::now()),
+        // A hash map's seed is a random number of the host.
+        _ => format!("{:?}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)),
+    };
+    let words = ["{attempt}", "{id}", "{count}", "{now}", "{random}"];
+    words.iter().fold(text.to_owned(), |text, word| {
+        if text.contains(word) { text.replace(word, &value(word)) } else { text }
+    })
 }
 
 fn manifest() -> Manifest {
@@ -278,6 +297,13 @@ fn call(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
             Ok(response) if response.status < 300 => done(shown(&Ok(response))),
             other => retry(&shown(&other)),
         },
+        "insist" => {
+            let mut tries = (0..3).map(|_| http::send(&request("POST", &url, body.clone())));
+            match tries.find(|told| told.as_ref().is_ok_and(|answer| answer.status < 300)) {
+                Some(told) => done(shown(&told)),
+                None => retry("three times in vain"),
+            }
+        }
         "get-then-retry" => retry(&shown(&http::send(&request("GET", &url, None)))),
         "slow-call" => match http::send(&request("GET", &url, None)) {
             Ok(response) => done(shown(&Ok(response))),

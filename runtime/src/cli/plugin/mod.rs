@@ -1,4 +1,4 @@
-//! Plugin: what its author needs: a new one, what one asks for, and one call without a daemon.
+//! Plugin: what its author needs: a new one, what one asks for, one call without a daemon, and its certificate.
 
 use clap::Subcommand;
 
@@ -8,6 +8,7 @@ use super::screen::Screen;
 mod inspect;
 mod new;
 mod run;
+mod torture;
 
 pub(super) use run::read_data;
 
@@ -17,6 +18,7 @@ pub(super) enum Plugin {
     New(new::New),
     Inspect(inspect::Inspect),
     Run(run::Run),
+    Torture(torture::Torture),
 }
 
 impl Plugin {
@@ -25,6 +27,7 @@ impl Plugin {
             Plugin::New(new) => new.run(screen),
             Plugin::Inspect(inspect) => inspect.run(screen),
             Plugin::Run(run) => run.run(screen),
+            Plugin::Torture(torture) => torture.run(screen),
         }
     }
 }
