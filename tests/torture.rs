@@ -83,10 +83,12 @@ fn the_plugins_that_ship_are_crash_safe_at_every_point() {
         assert_eq!(done, effects, "{name}");
         let mut cases = 0;
         for certificate in certificates {
-            let (passed, all) = (certificate["passed"].as_u64().unwrap(), certificate["points"].as_u64().unwrap());
+            let (passed, all) =
+                (certificate["passed"].as_u64().unwrap(), certificate["points"].as_u64().unwrap());
             assert_eq!(passed, all);
             cases += all;
-            for kind in ["killed before a call leaves", "killed before an answer is written", "timeout, done"] {
+            for kind in ["killed before a call leaves", "killed before an answer is written", "timeout, done"]
+            {
                 let count = 3 * certificate["effects"].as_array().unwrap().len() as u64;
                 assert_eq!(points(certificate, kind), (count, count), "{name}: {kind}");
             }
@@ -100,7 +102,8 @@ fn the_plugins_that_ship_are_crash_safe_at_every_point() {
 #[test]
 fn a_certificate_names_what_an_unknown_call_may_do_twice_and_no_handler_can_mend() {
     let home = Home::with_source_only();
-    let (report, is_well) = torture(&home, "crm_sync", &["--fixture", &format!("{}/reply.yaml", folder("crm-sync"))]);
+    let (report, is_well) =
+        torture(&home, "crm_sync", &["--fixture", &format!("{}/reply.yaml", folder("crm-sync"))]);
     assert!(is_well);
     let named = report["certificates"][0]["may_repeat"].as_array().unwrap();
     assert_eq!(named.len(), 1, "an upsert repeats nothing: {named:?}");
@@ -220,7 +223,10 @@ fn a_world_finds_what_was_made_before() {
     // The order of `world` decides: without the search before it, nothing answers.
     fixture["world"] = json!([fixture["world"][0], fixture["world"][2]]);
     let told = refused(&home, &fixture);
-    assert!(told.contains("no rule of the world answers GET https://svc.example.com/search; type `- {"), "{told}");
+    assert!(
+        told.contains("no rule of the world answers GET https://svc.example.com/search; type `- {"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -264,10 +270,18 @@ fn a_certificate_reads_well_and_a_failure_is_one_for_ci() {
     let output = home.cli(&words);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    for words in ["not crash-safe: ", "LOST EFFECT POST https://svc.example.com/a", "  change: read the content", "  at: http.send "] {
+    for words in [
+        "not crash-safe: ",
+        "LOST EFFECT POST https://svc.example.com/a",
+        "  change: read the content",
+        "  at: http.send ",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let xml = std::fs::read_to_string(home.path().join("j.xml")).unwrap();
-    assert_eq!(xml.matches("<failure message=\"POST https://svc.example.com/a: its answer was a 200").count(), 3);
+    assert_eq!(
+        xml.matches("<failure message=\"POST https://svc.example.com/a: its answer was a 200").count(),
+        3
+    );
     assert!(xml.contains("failures=\"3\""), "{xml}");
 }

@@ -15,9 +15,9 @@ mod plugin;
 mod settings;
 mod setup;
 mod shelf;
-mod world;
 #[cfg(test)]
 mod tests;
+mod world;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

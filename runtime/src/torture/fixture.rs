@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::host::{Arrived, BoundSecret, CallLimits, EffectPolicy, Event, Grants, Manifest, OnChanged, OnUnknown};
+use crate::host::{
+    Arrived, BoundSecret, CallLimits, EffectPolicy, Event, Grants, Manifest, OnChanged, OnUnknown,
+};
 use crate::words::effect::Said;
 use crate::words::event::Name;
 use crate::words::secret::Secret;
@@ -201,7 +203,9 @@ impl Rule {
         let is_status = |answer: &AnswerOf| (200..600).contains(&answer.status);
         if let Some(answer) = self.answers.iter().find(|answer| !is_status(answer)) {
             let (method, url, status) = (&self.method, &self.url, answer.status);
-            return Err(format!("world: {method} {url}: `{status}` is no status of an answer; type 200 to 599"));
+            return Err(format!(
+                "world: {method} {url}: `{status}` is no status of an answer; type 200 to 599"
+            ));
         }
         if let Some(after) = self.after.as_ref().filter(|after| !after.contains(' ')) {
             return Err(format!("world: after: `{after}`: type a method and a URL, as `POST https://…`"));
@@ -210,7 +214,13 @@ impl Rule {
     }
 
     /// `acted`: whether a call with this method and place was acted on.
-    pub(super) fn fits(&self, method: &str, place: &str, body: &[u8], acted: impl Fn(&str, &str) -> bool) -> bool {
+    pub(super) fn fits(
+        &self,
+        method: &str,
+        place: &str,
+        body: &[u8],
+        acted: impl Fn(&str, &str) -> bool,
+    ) -> bool {
         let is_after = |after: &String| after.split_once(' ').is_some_and(|(method, url)| acted(method, url));
         self.method.eq_ignore_ascii_case(method)
             && is_like(&self.url, place)
@@ -237,10 +247,7 @@ impl Rule {
 pub(super) fn is_like(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(start) else { return false };
-    text.char_indices()
-        .map(|(at, _)| at)
-        .chain([text.len()])
-        .any(|at| is_like(rest, &text[at..]))
+    text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| is_like(rest, &text[at..]))
 }
 
 #[cfg(test)]
@@ -263,7 +270,10 @@ mod tests {
         let rows = [
             ("event: { type: a }\nwrold: []", "wrold"),
             ("event: {}", "type"),
-            ("event: { type: a }\nworld: [ { method: GET, url: x, answers: [ { status: 99 } ] } ]", "200 to 599"),
+            (
+                "event: { type: a }\nworld: [ { method: GET, url: x, answers: [ { status: 99 } ] } ]",
+                "200 to 599",
+            ),
             ("event: { type: a }\nworld: [ { method: GET, url: x, after: POST } ]", "a method and a URL"),
             ("event: [", "1:"),
         ];

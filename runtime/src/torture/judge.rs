@@ -71,7 +71,8 @@ pub(super) fn judge(like: &[&Run], run: &Run, point: &Point, follows: &Follows<'
         let counts = like.iter().map(|done| done.at(place).len());
         let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
         let here = done.at(place);
-        let known: BTreeSet<_> = like.iter().flat_map(|done| done.at(place)).map(|did| identity(&did.asked)).collect();
+        let known: BTreeSet<_> =
+            like.iter().flat_map(|done| done.at(place)).map(|did| identity(&did.asked)).collect();
         let new = here.iter().find(|did| !known.contains(&identity(&did.asked)));
         if here.len() > most && (most > 0 || is_one_twice(here)) {
             verdict.findings.push(repeats(place, here, follows));
@@ -92,13 +93,16 @@ impl Verdict {
             return;
         }
         let fault = match &point.plan.trouble {
-            Some(Trouble::Fault(at, fault)) if at.asked.as_ref().is_some_and(|asked| is_at(asked, place)) => Some(*fault),
+            Some(Trouble::Fault(at, fault)) if at.asked.as_ref().is_some_and(|asked| is_at(asked, place)) => {
+                Some(*fault)
+            }
             _ => None,
         };
         let (says, change) = match fault {
             Some(Fault::SaysNo) => (
                 "its answer was a 200 whose content says `ok: false`, and the handler took it for a yes: it was never done",
-                "read the content; where it says no, disown the answer and return a retry or a rejection".to_owned(),
+                "read the content; where it says no, disown the answer and return a retry or a rejection"
+                    .to_owned(),
             ),
             Some(Fault::TooMany | Fault::ServerError | Fault::PaymentRequired) => (
                 "it was refused, the handler was done all the same, and it was never done",
@@ -108,7 +112,9 @@ impl Verdict {
                 "it had no answer, the handler was done all the same, and it was never done",
                 "return a retry where a call has no answer".to_owned(),
             ),
-            None => ("the handler was done, and it was never done", follows.advice(place, "whether it is made")),
+            None => {
+                ("the handler was done, and it was never done", follows.advice(place, "whether it is made"))
+            }
         };
         let says = says.to_owned();
         self.findings.push(Finding { kind: FindingKind::Lost, call: call(place), says, change });
@@ -157,7 +163,8 @@ fn ended_badly(end: &End, follows: &Follows<'_>) -> Option<Finding> {
         End::Settled => return None,
         End::Changed(asked) => {
             let place = at_of(asked);
-            let says = "it is another call than the one that happened: the delivery waits for the operator".to_owned();
+            let says = "it is another call than the one that happened: the delivery waits for the operator"
+                .to_owned();
             (FindingKind::Parks, call(&place), says, follows.advice(&place, "its content"))
         }
         End::Stuck(why) => {
@@ -166,13 +173,19 @@ fn ended_badly(end: &End, follows: &Follows<'_>) -> Option<Finding> {
             (FindingKind::NeverEnds, String::new(), says, change)
         }
         End::Unanswered(call) => {
-            let says = "no rule of the fixture's world answers it, and the undisturbed run does not make it".to_owned();
+            let says = "no rule of the fixture's world answers it, and the undisturbed run does not make it"
+                .to_owned();
             let change = "give the world a rule for it, if the handler is to make it".to_owned();
             (FindingKind::Differs, call.clone(), says, change)
         }
         End::TooManyPlaces => {
             let change = "give the fixture a smaller event".to_owned();
-            (FindingKind::NeverEnds, String::new(), "it asks the host for more than is simulated".to_owned(), change)
+            (
+                FindingKind::NeverEnds,
+                String::new(),
+                "it asks the host for more than is simulated".to_owned(),
+                change,
+            )
         }
     };
     Some(Finding { kind, call, says, change })
@@ -196,7 +209,8 @@ impl<'r> Done<'r> {
         let mut known: BTreeSet<(Identity, &String)> = BTreeSet::new();
         for did in &run.did {
             let place = at_of(&did.asked);
-            let is_new = did.idempotency_key.as_ref().is_none_or(|key| known.insert((identity(&did.asked), key)));
+            let is_new =
+                did.idempotency_key.as_ref().is_none_or(|key| known.insert((identity(&did.asked), key)));
             if is_new {
                 done.by_place.entry(place).or_default().push(did);
             } else {
@@ -228,7 +242,8 @@ fn call((method, place): &At) -> String {
 impl Follows<'_> {
     /// What to do about a call that is not the same in every attempt. `what`: where nothing was found that it follows.
     fn advice(&self, place: &At, what: &str) -> String {
-        let of = |run: &Run| run.asked.iter().filter(|asked| is_at(asked, place)).cloned().collect::<Vec<_>>();
+        let of =
+            |run: &Run| run.asked.iter().filter(|asked| is_at(asked, place)).cloned().collect::<Vec<_>>();
         let base = of(self.base);
         let following = |differs: fn(&Asked, &Asked) -> bool| {
             let probes = self.probes.iter().map(|(name, run)| (*name, of(run)));
@@ -237,7 +252,8 @@ impl Follows<'_> {
         };
         let made = self.probes.iter().filter(|(_, run)| of(run).len() != base.len()).map(|(name, _)| *name);
         let made = made.collect::<Vec<_>>().join(" and ");
-        let (keys, content) = (following(|a, b| a.key != b.key), following(|a, b| a.key == b.key && a.digest != b.digest));
+        let (keys, content) =
+            (following(|a, b| a.key != b.key), following(|a, b| a.key == b.key && a.digest != b.digest));
         if !keys.is_empty() {
             format!("its `key` follows {keys}: give it one name, the same in every attempt")
         } else if !made.is_empty() {

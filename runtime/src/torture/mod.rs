@@ -104,7 +104,11 @@ pub enum Error {
 }
 
 fn told(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.key, problem.message))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A plugin, and the same code in other bytes, as an update that changes nothing has it.
@@ -165,7 +169,9 @@ impl Subject {
     fn bench(&self, name: Name, fixture: &Fixture, body: Option<Bytes>) -> Result<Bench, Error> {
         let bind = |plugin: &Plugin| {
             let grants = fixture.grants_for(name.clone(), plugin.manifest());
-            Handler::bind(&self.engine, plugin.clone(), grants).map(|(handler, _)| handler).map_err(Error::Unfit)
+            Handler::bind(&self.engine, plugin.clone(), grants)
+                .map(|(handler, _)| handler)
+                .map_err(Error::Unfit)
         };
         Ok(Bench {
             handler: bind(&self.plugin)?,
@@ -211,9 +217,13 @@ fn check(end: &End) -> Result<(), Error> {
         End::Stuck(why) => format!("it does not end well: {why}; its world must lead to done or skipped"),
         End::Unanswered(call) => {
             let (method, url) = call.split_once(' ').unwrap_or((call, ""));
-            format!("no rule of the world answers {call}; type `- {{ method: {method}, url: \"{url}\" }}` below `world:`")
+            format!(
+                "no rule of the world answers {call}; type `- {{ method: {method}, url: \"{url}\" }}` below `world:`"
+            )
         }
-        End::TooManyPlaces => "it asks the host for more than is simulated; give the fixture a smaller event".to_owned(),
+        End::TooManyPlaces => {
+            "it asks the host for more than is simulated; give the fixture a smaller event".to_owned()
+        }
     };
     Err(Error::Undisturbed(format!("the undisturbed run: {why}")))
 }
@@ -253,10 +263,13 @@ impl Tally {
 
     fn find(&mut self, found: judge::Finding, point: &str) {
         let judge::Finding { kind, call, says, change } = found;
-        let is_same = |known: &&mut Finding| known.finding == kind && known.call == call && known.change == change;
+        let is_same =
+            |known: &&mut Finding| known.finding == kind && known.call == call && known.change == change;
         match self.findings.iter_mut().find(is_same) {
             Some(known) => known.at.push(point.to_owned()),
-            None => self.findings.push(Finding { finding: kind, call, says, change, at: vec![point.to_owned()] }),
+            None => {
+                self.findings.push(Finding { finding: kind, call, says, change, at: vec![point.to_owned()] })
+            }
         }
     }
 

@@ -152,7 +152,8 @@ impl Inner {
     }
 
     fn counter(&self, key: &str) -> i64 {
-        let text = |(value, _): &(Bytes, u64)| std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        let text =
+            |(value, _): &(Bytes, u64)| std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         self.values.get(key).and_then(text).unwrap_or(0)
     }
 
@@ -168,7 +169,12 @@ impl Shelf for Memory {
         Box::pin(std::future::ready(Ok(ShelfRead { value, version })))
     }
 
-    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>, limit: u32) -> ShelfFuture<'a, Vec<String>> {
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> ShelfFuture<'a, Vec<String>> {
         let keys = self.lock().list(prefix, after, limit);
         Box::pin(std::future::ready(Ok(keys)))
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::fixture::{EPOCH, Rule};
 use super::page::{Book, Memory, Page};
 use super::world::{Did, Place, Simulation, Stop, Trouble};
-use crate::host::{Called, Event, Handler, Halt, Wire};
+use crate::host::{Called, Event, Halt, Handler, Wire};
 use crate::words::attempt::Outcome;
 use crate::words::effect::{Asked, Resolution, Waiting};
 use crate::words::limits;
@@ -106,7 +106,8 @@ impl Bench {
             let started_at = Millis(EPOCH.0 + plan.later_ms + u64::from(turn) * PAUSE_MS);
             let page = Page { book: book.clone(), attempt, started_at, seed: plan.seed };
             let wire = Wire::Simulated(Arc::new(page), Arc::clone(&world) as _);
-            let called = handler.call(Event { attempt, ..self.event.clone() }, Arc::clone(&shelf) as _, wire).await;
+            let called =
+                handler.call(Event { attempt, ..self.event.clone() }, Arc::clone(&shelf) as _, wire).await;
             has_disowned |= called.calls.iter().any(|call| call.disowned);
             last = told(&called.outcome);
             match next(&called, &world, &book, &shelf) {

@@ -212,8 +212,7 @@ impl Inner {
     /// What strikes the call that is leaving.
     fn fault(&mut self) -> Option<Fault> {
         let (turn, number) = (self.turn, self.number);
-        let is_it =
-            |trouble: &mut Trouble| matches!(trouble, Trouble::Fault(at, _) if (at.turn, at.number) == (turn, number));
+        let is_it = |trouble: &mut Trouble| matches!(trouble, Trouble::Fault(at, _) if (at.turn, at.number) == (turn, number));
         match self.trouble.take_if(is_it)? {
             Trouble::Fault(_, fault) => Some(fault),
             Trouble::Kill(_) => None,
@@ -238,7 +237,8 @@ impl Inner {
         let answer = rule.answer(*turn);
         *turn += 1;
         if !is_safe(method) && says_yes(&answer) {
-            let is_there = rule.upsert && self.did.iter().any(|did| identity(&did.asked) == identity(&call.asked));
+            let is_there =
+                rule.upsert && self.did.iter().any(|did| identity(&did.asked) == identity(&call.asked));
             if !is_there {
                 let (effect, turn, asked) = (call.effect, self.turn, call.asked.clone());
                 self.did.push(Did { effect, turn, asked, idempotency_key: call.idempotency_key.clone() });
@@ -276,7 +276,11 @@ fn says_yes(answer: &Arrived) -> bool {
 fn instead(fault: Fault) -> Option<Arrived> {
     let status = |status: u16, body: &'static str| {
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Arrived { said: Said::Answer { status, headers }, body: Bytes::from_static(body.as_bytes()), took: ANSWER_TAKES }
+        Arrived {
+            said: Said::Answer { status, headers },
+            body: Bytes::from_static(body.as_bytes()),
+            took: ANSWER_TAKES,
+        }
     };
     match fault {
         Fault::PaymentRequired => Some(status(402, r#"{"message":"torture: payment required"}"#)),
@@ -286,7 +290,8 @@ fn instead(fault: Fault) -> Option<Arrived> {
         Fault::TimeoutBefore => Some(timeout()),
         Fault::TimeoutAfter => None,
         Fault::Refused => {
-            let said = Said::NotSent { kind: NotSent::Connect, why: "torture: connection refused".to_owned() };
+            let said =
+                Said::NotSent { kind: NotSent::Connect, why: "torture: connection refused".to_owned() };
             Some(Arrived { said, body: Bytes::new(), took: ANSWER_TAKES })
         }
     }

@@ -14,7 +14,7 @@ use crate::cli::screen::{Screen, Tone, clean};
 use crate::cli::table::Table;
 use crate::cli::{Ended, Result};
 use crate::host::{self, Engine, Options};
-use crate::torture::{Certificate, Counted, Finding, Fixture, FindingKind, Subject};
+use crate::torture::{Certificate, Counted, Finding, FindingKind, Fixture, Subject};
 use crate::words::limits;
 
 /// Kill a plugin at every call of the host, refuse every call that it makes, and see that each thing is done once.
@@ -70,7 +70,8 @@ impl Torture {
         if screen.json {
             screen.print_json(&Report { is_safe, certificates: &certificates })?;
         } else {
-            let texts: Vec<String> = certificates.iter().map(|certificate| text(certificate, screen)).collect();
+            let texts: Vec<String> =
+                certificates.iter().map(|certificate| text(certificate, screen)).collect();
             screen.data(&texts.join("\n"))?;
         }
         Ok(if is_safe { Ended::Well } else { Ended::Badly })
@@ -92,7 +93,10 @@ impl Torture {
         }
         if found.len() > limits::TORTURE_FIXTURES_MAX {
             let max = limits::TORTURE_FIXTURES_MAX;
-            return Err(Failure::failed(format!("--fixture names {} fixtures; at most {max} at once", found.len())));
+            return Err(Failure::failed(format!(
+                "--fixture names {} fixtures; at most {max} at once",
+                found.len()
+            )));
         }
         Ok(found)
     }
@@ -103,11 +107,14 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     let is_fixture = |path: &PathBuf| {
         path.extension().is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|known| kind == *known))
     };
-    let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_fixture).collect();
+    let mut found: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_fixture).collect();
     found.sort();
     if found.is_empty() {
         let folder = folder.display();
-        return Err(Failure::failed(format!("`{folder}` holds no fixture; write one, as docs/torture.md shows")));
+        return Err(Failure::failed(format!(
+            "`{folder}` holds no fixture; write one, as docs/torture.md shows"
+        )));
     }
     Ok(found)
 }
@@ -137,7 +144,8 @@ fn text(certificate: &Certificate, screen: &Screen) -> String {
         true => (Tone::Good, format!("crash-safe at {passed} of {points} points")),
         false => (Tone::Bad, format!("not crash-safe: {passed} of {points} points pass")),
     };
-    let effects = if certificate.effects.is_empty() { "none".to_owned() } else { certificate.effects.join(", ") };
+    let effects =
+        if certificate.effects.is_empty() { "none".to_owned() } else { certificate.effects.join(", ") };
     let facts = [
         ("plugin", format!("{plugin} {version}")),
         ("digest", format!("sha256:{digest}")),
@@ -188,13 +196,17 @@ fn word(kind: FindingKind) -> &'static str {
 /// What is no finding, and worth knowing.
 fn notes(certificate: &Certificate) -> String {
     let lines = |said: &str, calls: &[Counted]| {
-        let line = |counted: &Counted| format!("{said} {} (at {} points)\n", clean(&counted.call), counted.points);
+        let line =
+            |counted: &Counted| format!("{said} {} (at {} points)\n", clean(&counted.call), counted.points);
         calls.iter().map(line).collect::<String>()
     };
     let mut text = lines("may repeat: unknown:", &certificate.may_repeat);
     text += &lines("refused, and done without:", &certificate.went_without);
     if certificate.by_operator > 0 {
-        text += &format!("needs the operator (deliveries retry, resolve): at {} points\n", certificate.by_operator);
+        text += &format!(
+            "needs the operator (deliveries retry, resolve): at {} points\n",
+            certificate.by_operator
+        );
     }
     if text.is_empty() { text } else { format!("\n{text}") }
 }
@@ -204,7 +216,8 @@ fn notes(certificate: &Certificate) -> String {
 fn junit(certificates: &[Certificate]) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n");
     for certificate in certificates {
-        let name = escaped(&format!("{} {}: {}", certificate.plugin, certificate.version, certificate.fixture));
+        let name =
+            escaped(&format!("{} {}: {}", certificate.plugin, certificate.version, certificate.fixture));
         let failures = certificate.cases.iter().filter(|case| case.failure.is_some()).count();
         let tests = certificate.cases.len();
         xml += &format!("  <testsuite name=\"{name}\" tests=\"{tests}\" failures=\"{failures}\">\n");
