@@ -168,6 +168,20 @@ fn a_second_try_within_an_attempt_is_found() {
 }
 
 #[test]
+fn a_handler_that_asks_for_ever_is_found() {
+    let home = Home::with_source_only();
+    let mut fixture = script(&["POST URL/a k x"]);
+    // It is there already, by the first sending of the same call, and the handler does not see that.
+    fixture["world"][1]["answers"] = json!([{ "status": 201 }, { "status": 409 }]);
+    let (certificate, is_safe) = certify(&home, &fixture);
+    let told = findings(&certificate);
+    assert!(!is_safe && told.starts_with("\"never-ends\""), "{told}");
+    assert!(told.contains("the last attempt said: status 409"), "{told}");
+    assert_eq!(points(&certificate, "killed before an answer is written"), (0, 3));
+    assert_eq!(points(&certificate, "killed before a call leaves"), (3, 3));
+}
+
+#[test]
 fn a_no_that_is_taken_for_a_yes_is_a_lost_effect() {
     let home = Home::with_source_only();
     let (certificate, is_safe) = certify(&home, &wrong("post"));

@@ -131,7 +131,7 @@ impl Bench {
             }
         }
         let traces = world.traces();
-        let end = end.unwrap_or_else(|| End::Stuck(last));
+        let end = end.unwrap_or(End::Stuck(last));
         let (places, asked, did) = (traces.places, traces.asked, traces.did);
         Run { end, places, asked, did, is_by_operator, has_disowned, txn }
     }

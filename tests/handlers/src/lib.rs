@@ -11,7 +11,7 @@
 //! | `huge-return`, `big-log`, `print` | says too much |
 //! | `settings` | answers with all settings, and with the one named by `url` |
 //! | `get`, `post`, `get-then-retry` | one call of `url`, answers with status, headers and body; `post` sends the event's id |
-//! | `insist` | posts the event's id up to three times, until it has a success |
+//! | `insist` | posts the event's id, without a key, up to three times until it has a success |
 //! | `slow-call` | calls `url` and retries when the call fails |
 //! | `call-ungranted` | calls `url` and rejects when it is denied |
 //! | `call-next`, `call-next-then-retry` | calls `url` and then `next` |
@@ -298,7 +298,8 @@ fn call(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
             other => retry(&shown(&other)),
         },
         "insist" => {
-            let mut tries = (0..3).map(|_| http::send(&request("POST", &url, body.clone())));
+            let call = http::Request { key: None, ..request("POST", &url, body) };
+            let mut tries = (0..3).map(|_| http::send(&call));
             match tries.find(|told| told.as_ref().is_ok_and(|answer| answer.status < 300)) {
                 Some(told) => done(shown(&told)),
                 None => retry("three times in vain"),

@@ -253,3 +253,36 @@ fn escaped(text: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_break_out_of_its_attribute() {
+        assert_eq!(escaped("a \"<&>\n\u{1}\u{ffff}é"), "a &quot;&lt;&amp;&gt;&#10;\u{fffd}\u{fffd}é");
+    }
+
+    #[test]
+    fn the_fixture_that_a_new_plugin_gets_is_one() {
+        let text = include_str!("../../../../plugins/template/torture.yaml");
+        let fixture = Fixture::parse(text).unwrap();
+        assert_eq!(fixture.event.body_file, Some(PathBuf::from("reply.json")), "a file of the template");
+    }
+
+    #[test]
+    fn a_finding_shows_a_few_of_its_points() {
+        let mut finding = Finding {
+            finding: FindingKind::Repeats,
+            call: "POST https://x/a".to_owned(),
+            says: "it was done 2 times".to_owned(),
+            change: "give the call a `key`".to_owned(),
+            at: ["one", "two", "three"].map(str::to_owned).to_vec(),
+        };
+        let head = "\nREPEATS POST https://x/a\n  it was done 2 times\n  change: give the call a `key`\n";
+        let shown = format!("{head}  at: one\n  at: two\n  at: three\n");
+        assert_eq!(finding_text(&finding, &Screen::plain()), shown);
+        finding.at.push("four".to_owned());
+        assert_eq!(finding_text(&finding, &Screen::plain()), format!("{shown}  and at 1 more\n"));
+    }
+}
