@@ -191,6 +191,12 @@ fn a_no_that_is_taken_for_a_yes_is_a_lost_effect() {
     assert_eq!(certificate["findings"].as_array().unwrap().len(), 1, "and nothing else: {told}");
     assert_eq!(points(&certificate, "200 with ok: false"), (0, 3));
 
+    let mut honest = wrong("post");
+    honest["world"][1]["honest_status"] = true.into();
+    let (certificate, is_safe) = certify(&home, &honest);
+    assert!(is_safe, "a service whose status tells the truth: {}", findings(&certificate));
+    assert!(!certificate["kinds"].to_string().contains("ok: false"));
+
     let (certificate, is_safe) = certify(&home, &script(&["POST? URL/a - x"]));
     let told = findings(&certificate);
     assert!(!is_safe && told.contains("look at the status"), "{told}");

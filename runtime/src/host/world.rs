@@ -56,8 +56,9 @@ pub struct Departed {
     /// 0, 1, … within the delivery.
     pub effect: u32,
     pub asked: Asked,
-    /// As it would be sent; None: a call that changes nothing has none, or the plugin set its own.
+    /// As it would be sent, the plugin's own where it set one; None: a call that changes nothing has none.
     pub idempotency_key: Option<String>,
+    /// As this attempt asks for it; what is sent again has the bytes that its key stands for.
     pub body: Bytes,
 }
 

@@ -107,6 +107,9 @@ pub(super) struct Rule {
     /// The same call again changes nothing, whatever its idempotency key.
     #[serde(default)]
     pub(super) upsert: bool,
+    /// It says no by its status alone: no 200 of it has a content that says no.
+    #[serde(default)]
+    honest_status: bool,
     /// One after the other, the last one again and again; 200 with an empty JSON object without any.
     #[serde(default)]
     answers: Vec<AnswerOf>,
@@ -226,6 +229,10 @@ impl Rule {
             && is_like(&self.url, place)
             && self.body.as_ref().is_none_or(|part| String::from_utf8_lossy(body).contains(part.as_str()))
             && self.after.as_ref().is_none_or(is_after)
+    }
+
+    pub(super) fn is_honest(&self, method: &str, place: &str) -> bool {
+        self.honest_status && self.method.eq_ignore_ascii_case(method) && is_like(&self.url, place)
     }
 
     pub(super) fn answer(&self, turn: usize) -> Arrived {

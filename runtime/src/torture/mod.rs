@@ -156,7 +156,7 @@ impl Subject {
         let mut variations = vec![Variation::Nothing, Variation::Attempt, Variation::Plugin];
         variations.extend(changed.map(|_| Variation::Shelf));
         let mut tally = Tally::default();
-        for point in points::all(&base, &variations) {
+        for point in points::all(&base, &bench.rules, &variations) {
             let run = bench.run(&point.plan).await;
             let is_like_changed = point.plan.variation == Variation::Shelf;
             let like: Vec<&Run> = [&base].into_iter().chain(changed.filter(|_| is_like_changed)).collect();

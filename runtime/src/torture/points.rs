@@ -1,5 +1,6 @@
 //! Points: every way in which a run is disturbed, with its name.
 
+use super::fixture::Rule;
 use super::run::{ATTEMPTS_APART, Plan, Run, Variation};
 use super::world::{Fault, Moment, Place, Trouble, is_safe};
 use crate::host::HostCall;
@@ -13,7 +14,7 @@ pub(super) struct Point {
 }
 
 /// Every place of the undisturbed run and every fault of each of its calls, with every variation.
-pub(super) fn all(base: &Run, variations: &[Variation]) -> Vec<Point> {
+pub(super) fn all(base: &Run, rules: &[Rule], variations: &[Variation]) -> Vec<Point> {
     let mut troubles = Vec::new();
     for place in &base.places {
         let call = named(place, &base.places);
@@ -21,9 +22,11 @@ pub(super) fn all(base: &Run, variations: &[Variation]) -> Vec<Point> {
     }
     for place in base.places.iter().filter(|place| place.moment == Moment::Intended) {
         let call = named(place, &base.places);
-        let is_read = place.asked.as_ref().is_some_and(|asked| is_safe(&asked.method));
-        // To a read it would be another content and not a no.
-        for fault in Fault::ALL.into_iter().filter(|fault| !(is_read && *fault == Fault::SaysNo)) {
+        // A read would be told another content and no no, and not every service has such a content.
+        let may_say_no = place.asked.as_ref().is_some_and(|asked| {
+            !is_safe(&asked.method) && !rules.iter().any(|rule| rule.is_honest(&asked.method, &asked.place))
+        });
+        for fault in Fault::ALL.into_iter().filter(|fault| may_say_no || *fault != Fault::SaysNo) {
             let trouble = Trouble::Fault(place.clone(), fault);
             troubles.push((trouble, fault.name(), format!("{call}: {}", fault.name())));
         }
