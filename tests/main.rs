@@ -20,4 +20,5 @@ mod rerun;
 mod settle;
 mod sync;
 mod tools;
+mod torture;
 mod verify;

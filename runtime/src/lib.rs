@@ -26,6 +26,7 @@ pub mod dispatch;
 pub mod intake;
 pub mod metrics;
 pub mod replay;
+pub mod torture;
 
 // Assembly.
 pub mod app;

@@ -74,6 +74,8 @@ impl HubSpot {
             "INTERNAL_ERROR" | "SERVICE_UNAVAILABLE" | "TIMEOUT" => {
                 Failure::retry(says).after(answer.retry_after())
             }
+            // It says no, and not why.
+            "" if problem.is_empty() => Failure::retry(says).after(answer.retry_after()),
             _ => Failure::reject(says),
         }
     }

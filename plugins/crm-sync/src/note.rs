@@ -75,12 +75,23 @@ pub(crate) fn write(hubspot: &HubSpot, note: &Note, contact: &str) -> Result<Str
         associations: [Association { to: To { id: contact }, types }],
     };
     let answer = hubspot.post(PATH, &body, "note")?;
-    // The note is there whatever the answer looks like; its id only helps to find it.
-    Ok(answer
-        .json::<Value>()
-        .ok()
-        .and_then(|made| pointer::text(&made, "/id"))
-        .unwrap_or_else(|| "made".into()))
+    let made: Value = answer.json().unwrap_or_default();
+    if let Some(id) = pointer::text(&made, "/id") {
+        return Ok(id);
+    }
+    if says_no(&made) {
+        // Recorded as a yes it would not be sent again.
+        answer.disown();
+        return Err(hubspot.failure(&answer, &answer.json().unwrap_or_default()));
+    }
+    // The note is there though its id did not come; it only helps to find it.
+    Ok("made".into())
+}
+
+/// A 2xx whose content is an error. Anything else that HubSpot does not say, as the page of a proxy, is no word on the
+/// note: another try could write it twice.
+fn says_no(answer: &Value) -> bool {
+    answer["ok"] == false || answer["status"] == "error" || answer["category"].is_string()
 }
 
 /// What the event says, in UTC and ISO 8601; else when it was received. Either is the same in every attempt.

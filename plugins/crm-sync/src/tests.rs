@@ -269,6 +269,31 @@ fn a_multi_status_is_judged_by_its_content() {
 }
 
 #[test]
+fn a_note_that_the_content_refuses_is_not_taken_for_written() {
+    let refused = |content: Value| Answer::from((200, content));
+    let rows: Vec<(Answer, Ends, &str)> = vec![
+        (refused(json!({ "ok": false })), Ends::Retry(None), "HubSpot answered 200"),
+        (
+            refused(json!({ "status": "error", "category": "VALIDATION_ERROR", "message": "m" })),
+            Ends::Reject,
+            "m",
+        ),
+        (refused(json!({ "category": "RATE_LIMITS", "message": "m" })), Ends::Retry(None), "RATE_LIMITS: m"),
+    ];
+    for (answer, expected, words) in rows {
+        let host = host();
+        host.answer(upserted(false)).answer(answer.clone());
+        let failure = host.deliver(reply()).unwrap_err();
+        assert_eq!(ends(&failure), expected, "{answer:?}: {failure}");
+        assert!(failure.reason().contains(words), "{answer:?}: {failure}");
+        assert!(host.calls()[1].disowned, "{answer:?}: otherwise it would never be sent again");
+    }
+    let host = host();
+    host.answer(upserted(false)).answer((201, json!({ "id": "77", "status": "error" })));
+    assert_eq!(host.deliver(reply()), done("contact 501 updated, note 77"), "it has an id, so it is there");
+}
+
+#[test]
 fn a_contact_that_was_written_in_part_is_warned_about() {
     let body = json!({
         "results": [{ "id": "501", "new": false }],

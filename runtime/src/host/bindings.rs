@@ -11,7 +11,7 @@ use wasmtime_wasi::p2::bindings::clocks;
 
 use super::call::State;
 use super::call::clock::HasClock;
-use super::{Event, Manifest, Setting, SettingKind, http, shelf};
+use super::{Event, HostCall, Manifest, Setting, SettingKind, Side, http, shelf};
 use crate::words::attempt::LogLevel;
 
 #[allow(clippy::all, unreachable_pub)]
@@ -181,18 +181,25 @@ impl imports::log::Host for State {
             imports::log::Level::Warn => LogLevel::Warn,
             imports::log::Level::Error => LogLevel::Error,
         };
+        self.reach(HostCall::Log, Side::Before)?;
         self.trace.log(level, &message, &fields);
-        Ok(())
+        self.reach(HostCall::Log, Side::After)
     }
 }
 
 impl imports::settings::Host for State {
     fn get(&mut self, key: String) -> Result<Option<String>> {
-        Ok(self.grant.settings.get(&key).map(str::to_owned))
+        self.reach(HostCall::Settings, Side::Before)?;
+        let value = self.grant.settings.get(&key).map(str::to_owned);
+        self.reach(HostCall::Settings, Side::After)?;
+        Ok(value)
     }
 
     fn all(&mut self) -> Result<String> {
-        Ok(self.grant.settings.all().to_owned())
+        self.reach(HostCall::Settings, Side::Before)?;
+        let all = self.grant.settings.all().to_owned();
+        self.reach(HostCall::Settings, Side::After)?;
+        Ok(all)
     }
 }
 
@@ -200,23 +207,38 @@ type Stated<T> = Result<std::result::Result<T, imports::state::Error>>;
 
 impl imports::state::Host for State {
     async fn get(&mut self, key: String) -> Stated<Option<Vec<u8>>> {
-        Ok(self.shelf.get(&key).await.map(|value| value.map(Vec::from)).map_err(Into::into))
+        self.reach(HostCall::StateGet, Side::Before)?;
+        let got = self.shelf.get(&key).await.map(|value| value.map(Vec::from));
+        self.reach(HostCall::StateGet, Side::After)?;
+        Ok(got.map_err(Into::into))
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Stated<()> {
-        Ok(self.shelf.set(key, value, ttl_ms.map(Duration::from_millis)).await.map_err(Into::into))
+        self.reach(HostCall::StateSet, Side::Before)?;
+        let set = self.shelf.set(key, value, ttl_ms.map(Duration::from_millis)).await;
+        self.reach(HostCall::StateSet, Side::After)?;
+        Ok(set.map_err(Into::into))
     }
 
     async fn delete(&mut self, key: String) -> Stated<()> {
-        Ok(self.shelf.delete(key).await.map_err(Into::into))
+        self.reach(HostCall::StateDelete, Side::Before)?;
+        let deleted = self.shelf.delete(key).await;
+        self.reach(HostCall::StateDelete, Side::After)?;
+        Ok(deleted.map_err(Into::into))
     }
 
     async fn add(&mut self, key: String, delta: i64, ttl_ms: Option<u64>) -> Stated<()> {
-        Ok(self.shelf.add(key, delta, ttl_ms.map(Duration::from_millis)).await.map_err(Into::into))
+        self.reach(HostCall::StateAdd, Side::Before)?;
+        let added = self.shelf.add(key, delta, ttl_ms.map(Duration::from_millis)).await;
+        self.reach(HostCall::StateAdd, Side::After)?;
+        Ok(added.map_err(Into::into))
     }
 
     async fn list_keys(&mut self, prefix: String, after: Option<String>, limit: u32) -> Stated<Vec<String>> {
-        Ok(self.shelf.list(&prefix, after.as_deref(), limit).await.map_err(Into::into))
+        self.reach(HostCall::StateList, Side::Before)?;
+        let listed = self.shelf.list(&prefix, after.as_deref(), limit).await;
+        self.reach(HostCall::StateList, Side::After)?;
+        Ok(listed.map_err(Into::into))
     }
 }
 
@@ -235,15 +257,26 @@ impl imports::http::Host for State {
         &mut self,
         request: imports::http::Request,
     ) -> Result<std::result::Result<imports::http::Response, imports::http::Error>> {
-        match self.http.send(request.into()).await {
-            Ok(response) => Ok(Ok(response.into())),
-            Err(http::Stopped::Refused(error)) => Ok(Err(error.into())),
-            Err(http::Stopped::Halted) => Err(halted()),
-        }
+        self.reach(HostCall::HttpSend, Side::Before)?;
+        let told = match self.http.send(request.into()).await {
+            Ok(response) => Ok(response.into()),
+            Err(http::Stopped::Refused(error)) => Err(error.into()),
+            Err(http::Stopped::Halted) => return Err(halted()),
+        };
+        self.reach(HostCall::HttpSend, Side::After)?;
+        Ok(told)
     }
 
     async fn disown(&mut self, call: u32) -> Result<()> {
-        self.http.disown(call).await.map_err(|_| halted())
+        self.reach(HostCall::HttpDisown, Side::Before)?;
+        self.http.disown(call).await.map_err(|_| halted())?;
+        self.reach(HostCall::HttpDisown, Side::After)
+    }
+}
+
+impl State {
+    fn reach(&mut self, call: HostCall, side: Side) -> Result<()> {
+        self.http.reach(call, side).map_err(|_| halted())
     }
 }
 

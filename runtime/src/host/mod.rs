@@ -35,7 +35,7 @@ pub use self::log::printable;
 pub use self::setup::Setup;
 #[cfg(test)]
 pub(crate) use self::tests::test_plugin;
-pub use self::world::{Arrived, Departed, World};
+pub use self::world::{Arrived, Departed, HostCall, Side, World};
 use crate::words::attempt::{CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::digest::Digest;
 use crate::words::event::Name;

@@ -15,6 +15,37 @@ pub trait World: Send + Sync {
     /// # Errors
     /// The guest is not to go on behind it, and why.
     fn answer(&self, call: &Departed) -> Result<Arrived, String>;
+
+    /// The guest asks something of the host, or is about to have its answer. Where it fails, the guest ends there, as
+    /// if the process had.
+    ///
+    /// # Errors
+    /// Why.
+    fn reached(&self, _: HostCall, _: Side) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What a guest asks of the host; looks at the clock and random numbers, which leave nothing behind, are not among it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostCall {
+    HttpSend,
+    HttpDisown,
+    StateGet,
+    StateSet,
+    StateDelete,
+    StateAdd,
+    StateList,
+    Log,
+    Settings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Nothing of it is done.
+    Before,
+    /// All of it is done, and the guest does not know yet.
+    After,
 }
 
 /// A call that would have left.
@@ -25,8 +56,9 @@ pub struct Departed {
     /// 0, 1, … within the delivery.
     pub effect: u32,
     pub asked: Asked,
-    /// As it would be sent; None: a call that changes nothing has none, or the plugin set its own.
+    /// As it would be sent, the plugin's own where it set one; None: a call that changes nothing has none.
     pub idempotency_key: Option<String>,
+    /// As this attempt asks for it; what is sent again has the bytes that its key stands for.
     pub body: Bytes,
 }
 

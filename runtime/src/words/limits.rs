@@ -457,6 +457,15 @@ pub const BULK_DELIVERIES_MAX: usize = 10_000;
 /// A file given to `send --data` or `plugin run --data`: GitHub's cap on a body, the largest that is documented.
 pub const DATA_BYTES_MAX: u64 = 25 * MIB as u64;
 
+// === torture ===
+
+/// Attempts of one run of `plugin torture`. A handler that one trouble keeps from its end for so long does not end.
+pub const TORTURE_ATTEMPTS_MAX: u32 = 12;
+/// Places of one run where it may be disturbed; each is run several times. The plugins that we ship have about fifty.
+pub const TORTURE_PLACES_MAX: usize = 2_000;
+/// Fixtures of one folder.
+pub const TORTURE_FIXTURES_MAX: usize = 100;
+
 // === config ===
 
 /// One YAML text: a configuration file, or the presets. The longest that we have seen by hand is 40 KiB.

@@ -11,6 +11,7 @@
 //! | `huge-return`, `big-log`, `print` | says too much |
 //! | `settings` | answers with all settings, and with the one named by `url` |
 //! | `get`, `post`, `get-then-retry` | one call of `url`, answers with status, headers and body; `post` sends the event's id |
+//! | `insist` | posts the event's id, without a key, up to three times until it has a success |
 //! | `slow-call` | calls `url` and retries when the call fails |
 //! | `call-ungranted` | calls `url` and rejects when it is denied |
 //! | `call-next`, `call-next-then-retry` | calls `url` and then `next` |
@@ -30,7 +31,7 @@
 // The contract's exports are functions with C names, which the macro below writes.
 #![allow(unsafe_code)]
 
-use std::hash::{BuildHasher as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -122,10 +123,10 @@ fn behave(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
 /// A mended plugin has another word over this one, in the compiled file.
 static STATE: [u8; 16] = *b"handler:broken..";
 
-/// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in the body are the event's, `{now}` and
-/// `{elapsed}` are what the clocks show, `{random}` is a number, `{state}` is `broken` or `mended`. With a `?` behind the
-/// method a refusal is no reason to stop; every other failure is one to try again. `"ok":false` is disowned. A line
-/// `COUNT` adds one to what the shelf has, a line `SLEEP` sleeps 5 ms.
+/// A call in a line: method, URL, key or `-`, body; `{attempt}` and `{id}` in key and body are the event's, `{count}` is
+/// what `COUNT` came to, `{now}` and `{elapsed}` are what the clocks show, `{random}` is a number, `{state}` is `broken` or
+/// `mended`. With a `?` behind the method a refusal is no reason to stop; every other failure is one to try again.
+/// `"ok":false` is disowned. A line `COUNT` adds one to what the shelf has, a line `SLEEP` sleeps 5 ms.
 fn run_script(event: &Event) -> Result<Outcome, Failure> {
     let (mut told, began) = (Vec::new(), Instant::now());
     for line in setting("script").lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -143,7 +144,7 @@ fn run_script(event: &Event) -> Result<Outcome, Failure> {
         let mut words = line.splitn(4, ' ');
         let mut word = || words.next().unwrap_or_default().to_owned();
         let (method, url, key, body) = (word(), word(), word(), word());
-        let body = filled(&body, event, began);
+        let (key, body) = (filled(&key, event, began), filled(&body, event, began));
         let body = (method.trim_end_matches('?') != "GET").then(|| body.into_bytes());
         let mut call = request(method.trim_end_matches('?'), &url, body);
         call.key = (key != "-").then_some(key);
@@ -167,22 +168,24 @@ fn run_script(event: &Event) -> Result<Outcome, Failure> {
     done(told.join(", "))
 }
 
-fn filled(body: &str, event: &Event, began: Instant) -> String {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let random = || std::hash::RandomState::new().build_hasher().finish();
-    let state = || if std::hint::black_box(&STATE)[8] == b'm' { "mended" } else { "broken" };
-    let mut text = body.replace("{attempt}", &event.attempt.to_string()).replace("{id}", &event.id);
+fn filled(text: &str, event: &Event, began: Instant) -> String {
+    let value = |word: &str| match word {
+        "{attempt}" => event.attempt.to_string(),
+        "{id}" => event.id.clone(),
+        "{count}" => {
+            String::from_utf8(state::get("count").unwrap_or_default().unwrap_or_default()).unwrap_or_default()
+        }
+        "{now}" => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string(),
+        "{elapsed}" => began.elapsed().as_nanos().to_string(),
+        "{state}" => if std::hint::black_box(&STATE)[8] == b'm' { "mended" } else { "broken" }.to_owned(),
+        // A hash map's seed is a random number of the host.
+        _ => std::hash::RandomState::new().hash_one(0).to_string(),
+    };
     // Only what is there is asked for: a look at the clock moves it.
-    if text.contains("{now}") {
-        text = text.replace("{now}", &now().to_string());
-    }
-    if text.contains("{elapsed}") {
-        text = text.replace("{elapsed}", &began.elapsed().as_nanos().to_string());
-    }
-    if text.contains("{random}") {
-        text = text.replace("{random}", &random().to_string());
-    }
-    text.replace("{state}", state())
+    let words = ["{attempt}", "{id}", "{count}", "{now}", "{elapsed}", "{state}", "{random}"];
+    words.iter().fold(text.to_owned(), |text, word| {
+        if text.contains(word) { text.replace(word, &value(word)) } else { text }
+    })
 }
 
 /// A call in a line: how the secret is used, its name, URL. Whatever comes back goes to every place that a plugin can
@@ -385,6 +388,14 @@ fn call(behaviour: &str, event: &Event) -> Result<Outcome, Failure> {
             Ok(response) if response.status < 300 => done(shown(&Ok(response))),
             other => retry(&shown(&other)),
         },
+        "insist" => {
+            let call = http::Request { key: None, ..request("POST", &url, body) };
+            let mut tries = (0..3).map(|_| http::send(&call));
+            match tries.find(|told| told.as_ref().is_ok_and(|answer| answer.status < 300)) {
+                Some(told) => done(shown(&told)),
+                None => retry("three times in vain"),
+            }
+        }
         "get-then-retry" => retry(&shown(&http::send(&request("GET", &url, None)))),
         "slow-call" => match http::send(&request("GET", &url, None)) {
             Ok(response) => done(shown(&Ok(response))),

@@ -1,4 +1,5 @@
-//! Plugin: what its author needs: a new one, what one asks for, one call without a daemon, and what deliveries did before.
+//! Plugin: what its author needs: a new one, what one asks for, one call without a daemon, what deliveries did before, and
+//! its certificate.
 
 use clap::Subcommand;
 
@@ -9,6 +10,7 @@ mod inspect;
 mod new;
 mod run;
 mod test;
+mod torture;
 
 pub(super) use run::{answer, guests, read_data, shelf_lines};
 
@@ -19,6 +21,7 @@ pub(super) enum Plugin {
     Inspect(inspect::Inspect),
     Run(run::Run),
     Test(test::Test),
+    Torture(torture::Torture),
 }
 
 impl Plugin {
@@ -28,6 +31,7 @@ impl Plugin {
             Plugin::Inspect(inspect) => inspect.run(screen),
             Plugin::Run(run) => run.run(screen),
             Plugin::Test(test) => test.run(screen),
+            Plugin::Torture(torture) => torture.run(screen),
         }
     }
 }

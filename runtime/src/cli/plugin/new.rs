@@ -11,12 +11,13 @@ use crate::cli::screen::Screen;
 use crate::cli::{Ended, Result};
 
 /// Every file of the template, with its name in the copy. A test holds the list against the folder.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     (".gitignore", include_str!("../../../../plugins/template/.gitignore")),
     ("Cargo.toml", include_str!("../../../../plugins/template/Cargo.toml.template")),
     ("README.md", include_str!("../../../../plugins/template/README.md")),
     ("reply.json", include_str!("../../../../plugins/template/reply.json")),
     ("src/lib.rs", include_str!("../../../../plugins/template/src/lib.rs")),
+    ("torture.yaml", include_str!("../../../../plugins/template/torture.yaml")),
 ];
 
 /// Begin a plugin in a new folder: a handler that works, with its tests.

@@ -37,7 +37,7 @@ use super::call::clock::Clock;
 use super::call::trace::{Cause, Trace, Waiting};
 use super::grant::Grant;
 use super::log::printable as short;
-use super::{Arrived, Halt, Wire, World};
+use super::{Arrived, Halt, HostCall, Side, Wire, World};
 use crate::words::attempt::{CallRecord, LogLevel};
 use crate::words::effect::Said;
 use crate::words::limits;
@@ -209,6 +209,15 @@ impl Session {
                 Err(Stopped::Halted)
             }
         }
+    }
+
+    /// A world that is not the real one may end the guest at any call of the host.
+    pub(in crate::host) fn reach(&self, call: HostCall, side: Side) -> Result<(), Stopped> {
+        let Some(world) = &self.world else { return Ok(()) };
+        world.reached(call, side).map_err(|why| {
+            self.trace.stop_at_call(Halt::World(why));
+            Stopped::Halted
+        })
     }
 
     /// Successes of earlier attempts that this one, which has ended well, did not ask for.
