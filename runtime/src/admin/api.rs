@@ -201,9 +201,11 @@ async fn deliveries(
 
 async fn delivery(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Answer<DeliveryDetail> {
     let id: DeliveryId = id.parse().map_err(Wrong::bad)?;
-    let Some(history) = admin.ledger.delivery(&id).await? else {
+    let Some(mut history) = admin.ledger.delivery(&id).await? else {
         return Err(store::Error::NoSuchDelivery(id).into());
     };
+    // Large, and of no use without the rest of the record.
+    history.attempts.iter_mut().for_each(|attempt| attempt.tape = None);
     let row = &history.row;
     let lanes = if row.status == Status::Open { admin.dispatch.stat() } else { Vec::new() };
     let lane = lanes.into_iter().find(|lane| lane.handler == row.handler);

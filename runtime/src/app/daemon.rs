@@ -206,7 +206,7 @@ async fn retain(ledger: Ledger, keeper: Keeper, stop: CancellationToken) {
             Ok(_) => {}
             Err(error) => warn!(%error, "retention could not run; trying again in a minute"),
         }
-        let keeper = keeper.clone();
-        let _ = tokio::task::spawn_blocking(move || keeper.look(Millis::now())).await;
+        let (keeper, oldest) = (keeper.clone(), ledger.oldest());
+        let _ = tokio::task::spawn_blocking(move || keeper.look(Millis::now(), oldest)).await;
     }
 }

@@ -11,7 +11,7 @@ use crate::store::Kept;
 use crate::words::digest::Digest;
 use crate::words::time::Millis;
 
-/// What nobody used is kept this much longer than any delivery: its last use is noted by the minute.
+/// What nobody used is kept this much longer than a delivery is: its last use is noted by the minute.
 const LONGER: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct Keeper {
@@ -23,7 +23,9 @@ pub struct Keeper {
 impl Keeper {
     /// A daemon that cannot keep them runs all the same, and says what that means. Blocking.
     pub fn start(config: &Config, handlers: &Handlers, kept: Kept) -> Keeper {
-        let age = config.store.retain.max_age.max(config.store.open_max_age).saturating_add(LONGER);
+        // A retry at the end of its days gives a delivery as many again.
+        let open = config.store.open_max_age.saturating_mul(2);
+        let age = config.store.retain.max_age.max(open).saturating_add(LONGER);
         let mut keeper = Keeper { kept, in_use: Vec::new(), age };
         for (name, handler) in handlers {
             let path = config.handlers.get(name).map(|handler| handler.plugin.clone());
@@ -52,10 +54,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// What is in use stays, what no delivery can refer to any more goes. Blocking.
-    pub fn look(&self, now: Millis) {
+    /// What is in use stays, what no delivery can refer to any more goes. `oldest`: when the oldest part of the journal
+    /// was begun; what was in use since then is referred to, whatever the clock says now. Blocking.
+    pub fn look(&self, now: Millis, oldest: Millis) {
         let used = self.in_use.iter().try_for_each(|digest| self.kept.touch(*digest, now));
-        match used.and_then(|()| self.kept.sweep(now.minus(self.age))) {
+        match used.and_then(|()| self.kept.sweep(now.minus(self.age).min(oldest))) {
             Ok(0) => {}
             Ok(files) => info!(files, "plugins and setups that no delivery refers to any more are deleted"),
             Err(error) => warn!(%error, "kept plugins and setups could not be looked through"),

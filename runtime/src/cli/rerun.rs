@@ -1,5 +1,6 @@
 //! Rerun: a delivery as a file, and run again from it: what it did then, and whether it does the same now.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -46,7 +47,7 @@ pub(super) struct Export {
 ///
 /// Nothing leaves this machine and nothing is written: calls are answered from the record, the clock and the random numbers
 /// are the same. With --live it is the next attempt, for real: what happened is answered from the record, the rest is sent;
-/// the ledger does not learn of it.
+/// the ledger does not learn of it, so a later `deliveries retry` sends it again, with the same idempotency keys.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -77,8 +78,7 @@ impl Export {
     pub(super) async fn run(self, screen: &Screen) -> Result {
         let (mut record, kept) = fetch(&self.place, &self.delivery).await?;
         if self.with_plugin {
-            let mut digests: Vec<Digest> = record.attempts.iter().map(|attempt| attempt.plugin).collect();
-            digests.dedup();
+            let digests: BTreeSet<Digest> = record.attempts.iter().map(|attempt| attempt.plugin).collect();
             for digest in digests {
                 let bytes = kept.read(digest).map_err(|e| Failure::failed(e.to_string()))?;
                 match bytes {
@@ -137,8 +137,8 @@ impl Rerun {
         let next = tokio::task::spawn_blocking(move || {
             guests()?.block_on(replay::go_on(&record, &bound)).map_err(failed)
         });
-        let called = next.await.map_err(|e| Failure::failed(e.to_string()))??;
-        let report = Report::live(last.number + 1, &called);
+        let (number, called) = next.await.map_err(|e| Failure::failed(e.to_string()))??;
+        let report = Report::live(number, &called);
         if screen.json {
             screen.print_json(&report)?
         } else {
@@ -247,7 +247,7 @@ fn bind(component: Component, grants: Grants) -> Result<Handler> {
     let plugin = plugin.map_err(|e| Failure::failed(e.to_string()))?;
     let bound = Handler::bind(&engine, plugin, grants).map_err(|problems| {
         let told: Vec<_> = problems.iter().map(|p| format!("{}: {}", p.key, p.message)).collect();
-        Failure::failed(format!("the plugin does not fit the setup of the record: {}", told.join("; ")))
+        Failure::failed(format!("the plugin does not fit how its handler is set up: {}", told.join("; ")))
     })?;
     Ok(bound.0)
 }
@@ -271,6 +271,8 @@ struct Report<'a> {
     shelf: std::collections::BTreeMap<String, String>,
     /// None: every call, the outcome and the log are as they were then.
     difference: Option<&'a Difference>,
+    /// The attempt ended in a call without an answer, and so did this.
+    ends_early: bool,
     unrecorded: &'a [u32],
 }
 
@@ -291,6 +293,7 @@ impl<'a> Report<'a> {
             other_plugin: false,
             shelf: shelf_lines(&called.shelf),
             difference: None,
+            ends_early: called.ended_with_its_record(),
             unrecorded: &[],
         }
     }
@@ -316,6 +319,7 @@ fn text(report: &Report<'_>, screen: &Screen) -> String {
             let tone = if report.other_plugin { Tone::Waiting } else { Tone::Bad };
             format!("{}\n", screen.paint(tone, &format!("differs in {}", clean(&difference.to_string()))))
         }
+        None if report.ends_early => "as it was then, as far as its record goes\n".to_owned(),
         None => {
             format!("as it was then: {} calls, byte for byte, the outcome and the log\n", report.calls.len())
         }

@@ -114,6 +114,7 @@ async fn attempt(
             Some(ended) => return Ok(ended),
             None => debug!(run, "another delivery changed what this attempt had read; running again"),
         }
+        effects.let_go();
     }
     // The last run was alone in its lane, and nobody else writes this shelf.
     let lost = lost("the shelf changed under an attempt that ran alone; please report this");

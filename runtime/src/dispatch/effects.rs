@@ -93,6 +93,12 @@ impl LedgerEffects {
         failed.unwrap_or_else(|| Arc::new(store::Error::Effect(self.delivery.clone(), why.to_owned())))
     }
 
+    /// Of what is held of earlier attempts: an attempt that runs again would otherwise wait for itself, or for its turn
+    /// with what those hold out for who have it.
+    pub fn let_go(&self) {
+        *lock(&self.held) = None;
+    }
+
     /// Nothing leaves whose answer could not be written down.
     async fn make_room(&self) -> Result<(), String> {
         // Of the call before, which has its answer.
@@ -135,8 +141,7 @@ impl host::Effects for LedgerEffects {
             if !self.was_tried && self.begun.get().is_none() {
                 return Ok(host::Before::default());
             }
-            // An attempt that runs again lets go first, or it could wait for itself.
-            *lock(&self.held) = None;
+            self.let_go();
             let held = self.told(self.ledger.hold_effects(&self.delivery).await.map_err(Arc::new))?;
             *lock(&self.held) = Some(held);
             let noted = self.told(self.ledger.effects(&self.delivery).await.map_err(Arc::new))?;

@@ -30,7 +30,9 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 pub use self::asks::Asks;
-pub use self::http::{is_safe as is_safe_method, request_body, rewrite_intent};
+pub use self::http::{
+    UNANSWERED, is_of_the_network, is_safe as is_safe_method, request_body, rewrite_intent,
+};
 pub use self::log::printable;
 pub use self::setup::Setup;
 #[cfg(test)]
@@ -388,6 +390,11 @@ pub enum Halt {
 }
 
 impl Called {
+    /// The world in the network's place ended it: it says no more of how the attempt would have ended.
+    pub fn ended_with_its_record(&self) -> bool {
+        matches!(self.halt, Some(Halt::World(_)))
+    }
+
     /// No instance was free: the handler did not run, so that this attempt says nothing about the delivery.
     pub fn was_not_begun(&self) -> bool {
         matches!(self.outcome, Outcome::Failed { kind: ErrorKind::Host, after_ms: Some(_), .. })

@@ -31,6 +31,9 @@ pub struct SecretSetup {
     /// Of a secret that is a URL: the history shows it too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// The beginning of its path that is granted, where only such are: what stands in for it begins so too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +47,10 @@ pub struct LimitSetup {
 
 impl Setup {
     pub(super) fn of(grants: &Grants) -> Setup {
-        let secrets = grants.secrets.iter().map(|(name, secret)| (name.clone(), SecretSetup::of(secret)));
+        let paths: Vec<&str> =
+            grants.origins.iter().flat_map(|grant| &grant.paths).map(String::as_str).collect();
+        let secrets =
+            grants.secrets.iter().map(|(name, secret)| (name.clone(), SecretSetup::of(secret, &paths)));
         Setup {
             name: grants.name.clone(),
             settings: grants.settings.clone(),
@@ -101,16 +107,20 @@ impl Default for Setup {
 }
 
 impl SecretSetup {
-    fn of(secret: &BoundSecret) -> SecretSetup {
+    fn of(secret: &BoundSecret, paths: &[&str]) -> SecretSetup {
         let text = std::str::from_utf8(secret.value.expose()).ok();
         let url = text.and_then(|text| url::Url::parse(text.trim_end()).ok());
+        let below = url.as_ref().and_then(|url| paths.iter().find(|path| url.path().starts_with(**path)));
+        let below = below.map(|path| (*path).to_owned());
         let origin = url.and_then(|url| Origin::of(&url).ok()).map(|origin| origin.to_string());
-        SecretSetup { to: secret.to.clone(), origin }
+        SecretSetup { to: secret.to.clone(), origin, below }
     }
 
     fn stand_in(&self, name: &str) -> BoundSecret {
         let said = format!("in-place-of-the-secret-{name}");
-        let value = self.origin.as_ref().map_or_else(|| said.clone(), |origin| format!("{origin}/{said}"));
+        let below = self.below.as_deref().unwrap_or("/").trim_end_matches('/');
+        let value =
+            self.origin.as_ref().map_or_else(|| said.clone(), |origin| format!("{origin}{below}/{said}"));
         BoundSecret { value: Secret::new(value), to: self.to.clone() }
     }
 }
@@ -154,7 +164,10 @@ mod tests {
                     secret("https://hooks.example/T0/very-secret\n", "https://hooks.example"),
                 ),
             ]),
-            origins: vec!["https://api.example".into(), "https://hooks.example".into()],
+            origins: vec![
+                "https://api.example".into(),
+                OriginGrant { paths: vec!["/T0/".into()], ..OriginGrant::from("https://hooks.example") },
+            ],
             networks: vec!["10.1.0.0/16".parse().unwrap()],
             limits: CallLimits { timeout: Duration::from_millis(1500), ..CallLimits::default() },
             effects: EffectPolicy::default(),
@@ -167,7 +180,7 @@ mod tests {
         let again = setup.grants();
         assert_eq!((&again.origins, again.limits.timeout), (&grants.origins, grants.limits.timeout));
         let hook = String::from_utf8(again.secrets["hook"].value.expose().to_vec()).unwrap();
-        assert_eq!(hook, "https://hooks.example/in-place-of-the-secret-hook");
+        assert_eq!(hook, "https://hooks.example/T0/in-place-of-the-secret-hook");
         // What stands in for a URL has its origin, so it is the same setup again.
         assert_eq!(Setup::of(&again).digest(), setup.digest());
         assert!(Setup::read(b"{}").is_err());

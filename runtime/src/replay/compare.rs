@@ -4,8 +4,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::record::Record;
-use crate::host::{Called, Halt, printable, request_body};
-use crate::words::attempt::{Attempt, CallRecord, LogLine, Outcome};
+use crate::host::{Called, is_of_the_network, printable, request_body};
+use crate::words::attempt::{Attempt, CallRecord, ErrorKind, LogLine, Outcome};
 use crate::words::effect::Entry;
 use crate::words::tape::Tape;
 
@@ -68,9 +68,12 @@ impl Sent {
 pub(super) fn compare(then: Then<'_>, now: &Called, noted: &[(Entry, Bytes)]) -> Option<Difference> {
     let Then { attempt, sent } = then;
     let noted = noted.iter().map(|(entry, bytes)| (entry, bytes.clone()));
-    calls((&attempt.calls, sent), (&now.calls, Sent::of(noted, attempt.number)))
-        .or_else(|| outcomes(&attempt.outcome, now))
-        .or_else(|| logs(&attempt.logs, &now.logs))
+    // What the daemon's end cut off went on nowhere: the rerun may.
+    let is_cut_off = matches!(attempt.outcome, Outcome::Failed { kind: ErrorKind::Interrupted, .. });
+    let until = if is_cut_off { attempt.calls.len().min(now.calls.len()) } else { now.calls.len() };
+    calls((&attempt.calls, sent), (&now.calls[..until], Sent::of(noted, attempt.number)))
+        .or_else(|| if is_cut_off { None } else { outcomes(&attempt.outcome, now) })
+        .or_else(|| if is_cut_off { None } else { logs(&attempt.logs, &now.logs) })
 }
 
 fn calls(
@@ -137,7 +140,7 @@ fn requests(then: &Bytes, now: &Bytes) -> (String, String) {
 
 /// An attempt that was cut off ended where its record ends.
 fn outcomes(then: &Outcome, now: &Called) -> Option<Difference> {
-    if matches!(now.halt, Some(Halt::World(_))) || *then == now.outcome {
+    if now.ended_with_its_record() || *then == now.outcome {
         return None;
     }
     Some(Difference { place: "outcome".into(), then: ended(then), now: ended(&now.outcome) })
@@ -163,6 +166,10 @@ fn logs(then: &[LogLine], now: &[LogLine]) -> Option<Difference> {
         }
         (then, now) => then.is_none() && now.is_none(),
     };
+    let own = |lines: &[LogLine]| -> Vec<LogLine> {
+        lines.iter().filter(|line| !is_of_the_network(&line.message)).cloned().collect()
+    };
+    let (then, now) = (own(then), own(now));
     let at = (0..then.len().max(now.len())).find(|at| !is_same(then.get(*at), now.get(*at)))?;
     let shown = |line: Option<&LogLine>| match line {
         Some(line) => format!("`{}`", printable(&line.message, SHOWN_BYTES)),

@@ -19,6 +19,7 @@ pub use self::record::{Blob, EventLine, FORMAT, Record};
 pub use self::take::take;
 use self::world::{FromRecord, Page};
 use crate::host::{Called, DryAnswer, Effects as _, Handler, Wire};
+use crate::store::Status;
 use crate::words::attempt::Attempt;
 
 /// What came of it.
@@ -49,6 +50,12 @@ pub enum Error {
         "the record has no setup {0}: its handler was never kept; export it where it ran, or run it with --config"
     )]
     NoSetup(String),
+    #[error("a record from which something was taken out is not sent for real; export it without --redact")]
+    Redacted,
+    #[error(
+        "the daemon is about to try this delivery itself; `longshore handlers pause` its handler, or wait until it has ended"
+    )]
+    StillOpen,
     #[error("a redaction: {0}")]
     Redaction(String),
     #[error("{0}")]
@@ -82,13 +89,27 @@ pub async fn rerun(
 }
 
 /// The next attempt of a delivery, for real and with the secrets that `handler` was bound with: what happened is answered
-/// from the record, the rest is sent. Nothing of it is written down. On the guests' runtime.
+/// from the record, the rest is sent, and its shelf is what the last attempt read. Nothing of it is written down. Returns
+/// the attempt's number too. On the guests' runtime.
 ///
 /// # Errors
-/// Where the record's effects do not read.
-pub async fn go_on(record: &Record, handler: &Handler) -> Result<Called, Error> {
+/// Where that would do harm: something was taken out of the record, its last attempt has no whole tape, or the daemon tries
+/// it itself. Where the record's effects do not read.
+pub async fn go_on(record: &Record, handler: &Handler) -> Result<(u32, Called), Error> {
+    if !record.redacted.is_empty() {
+        return Err(Error::Redacted);
+    }
+    if record.status == Status::Open {
+        return Err(Error::StillOpen);
+    }
+    let last = record.attempt(record.attempts.last().map(|attempt| attempt.number))?;
+    let tape = last.tape.as_ref().ok_or(Error::NoTape(last.number))?;
+    if tape.is_cut {
+        return Err(Error::TapeCut(last.number));
+    }
     let page = Arc::new(Page::behind(record)?);
-    let event = record.event.guest_event(&record.delivery, page.attempt());
-    let shelf = world::ReadAgain::of_last(record);
-    Ok(handler.call(event, Arc::new(shelf), Wire::Live(page)).await)
+    let number = page.attempt();
+    let event = record.event.guest_event(&record.delivery, number);
+    let shelf = world::ReadAgain::new(tape);
+    Ok((number, handler.call(event, Arc::new(shelf), Wire::Live(page)).await))
 }

@@ -1,25 +1,29 @@
 //! Redact: takes values out of a record, wherever they went: a delivery shows what it shows without showing whom.
 //!
 //! A value is named by its place in the event's body. What a handler made of it carries it on: so its text is looked for
-//! everywhere, in the requests, the answers, the shelf and the log, also as JSON and as a URL spell it.
+//! everywhere, in the requests, the answers, the shelf and the log, in any case, also as JSON and as a URL spell it. What
+//! is still there then (in bytes that are no text, say) refuses the whole.
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 
 use super::Error;
 use super::record::{Blob, Record};
 use crate::host::rewrite_intent;
 use crate::words::attempt::{Attempt, Outcome};
-use crate::words::effect::{Entry, Said};
+use crate::words::digest::Digest;
+use crate::words::effect::{Asked, Entry, Ruled, Said, Waiting};
 use crate::words::tape::Read;
 
 /// A shorter text is taken out where the pointer says, and not looked for elsewhere: it is in too much.
-const LOOKED_FOR_BYTES_MIN: usize = 3;
+const LOOKED_FOR_BYTES_MIN: usize = 4;
 
 impl Record {
-    /// Takes out what the pointers (RFC 6901) name in the event's body.
+    /// Takes out what the pointers (RFC 6901) name in the event's body: texts wherever they went, numbers and flags in
+    /// their place.
     ///
     /// # Errors
-    /// The body is no JSON, or has nothing there.
+    /// The body is no JSON, or has nothing there; a text is still in the record afterwards.
     pub fn redact(&mut self, pointers: &[String]) -> Result<(), Error> {
         if pointers.is_empty() {
             return Ok(());
@@ -36,12 +40,25 @@ impl Record {
             })?;
             replace(value, &mut words);
         }
-        // Taken out in its place, and in the places that it came to: the body keeps its own spelling otherwise.
-        let words = Words::new(words);
+        let words = Words::new(&words)?;
+        words.out_of_value(&mut body);
         self.event.body = Blob::Text(body.to_string());
         self.everywhere(&words)?;
         self.redacted.extend(pointers.iter().cloned());
-        Ok(())
+        match self.still_has(&words)? {
+            false => Ok(()),
+            true => Err(Error::Redaction(
+                "something of what is to be taken out is still in the record, in a spelling or in bytes that are not \
+                 looked through; nothing was written"
+                    .into(),
+            )),
+        }
+    }
+
+    fn still_has(&self, words: &Words) -> Result<bool, Error> {
+        let bytes = self.effects.iter().map(|line| line.bytes.bytes()).collect::<Result<Vec<_>, _>>()?;
+        let is_in_bytes = bytes.iter().any(|bytes| words.finder.is_match(bytes.as_ref()));
+        Ok(is_in_bytes || words.finder.is_match(&self.to_json()))
     }
 
     fn everywhere(&mut self, words: &Words) -> Result<(), Error> {
@@ -72,8 +89,12 @@ impl Record {
 fn replace(value: &mut Value, words: &mut Vec<String>) {
     match value {
         Value::String(text) => {
-            words.push(std::mem::take(text));
-            *text = stand_in(words.len());
+            let known = words.iter().position(|word| word.eq_ignore_ascii_case(text));
+            let at = known.unwrap_or_else(|| {
+                words.push(text.clone());
+                words.len() - 1
+            });
+            *text = stand_in(at + 1);
         }
         Value::Array(values) => values.iter_mut().for_each(|value| replace(value, words)),
         Value::Object(values) => values.values_mut().for_each(|value| replace(value, words)),
@@ -85,31 +106,43 @@ fn stand_in(number: usize) -> String {
     format!("redacted-{number}")
 }
 
-/// What is looked for, in every spelling, and what comes in its place; longer ones first.
-struct Words(Vec<(String, String)>);
+/// What is looked for, in every spelling, and what comes in its place.
+struct Words {
+    finder: AhoCorasick,
+    stand_ins: Vec<String>,
+}
 
 impl Words {
-    fn new(words: Vec<String>) -> Words {
-        let mut spellings = Vec::new();
-        for (at, word) in words.into_iter().enumerate().filter(|(_, word)| word.len() >= LOOKED_FOR_BYTES_MIN)
-        {
-            let stand_in = stand_in(at + 1);
+    fn new(words: &[String]) -> Result<Words, Error> {
+        let (mut spellings, mut stand_ins) = (Vec::new(), Vec::new());
+        for (at, word) in words.iter().enumerate().filter(|(_, word)| word.len() >= LOOKED_FOR_BYTES_MIN) {
             let json = Value::from(word.as_str()).to_string();
             let url: String = url::form_urlencoded::byte_serialize(word.as_bytes()).collect();
             let percent = url.replace('+', "%20");
-            for spelling in [json.trim_matches('"').to_owned(), url, percent, word] {
-                spellings.push((spelling, stand_in.clone()));
+            for spelling in [json.trim_matches('"').to_owned(), url, percent, word.clone()] {
+                spellings.push(spelling);
+                stand_ins.push(stand_in(at + 1));
             }
         }
-        spellings.sort_by_key(|(spelling, _)| std::cmp::Reverse(spelling.len()));
-        spellings.dedup();
-        Words(spellings)
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .ascii_case_insensitive(true)
+            .build(&spellings)
+            .map_err(|error| Error::Redaction(error.to_string()))?;
+        Ok(Words { finder, stand_ins })
     }
 
     fn out_of(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, (word, stand_in)| {
-            if text.contains(word.as_str()) { text.replace(word.as_str(), stand_in) } else { text }
-        })
+        self.finder.replace_all(text, &self.stand_ins)
+    }
+
+    fn out_of_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.out_of(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.out_of_value(value)),
+            Value::Object(values) => values.values_mut().for_each(|value| self.out_of_value(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 
     fn out_of_pairs(&self, pairs: &mut [(String, String)]) {
@@ -124,20 +157,31 @@ impl Words {
     }
 
     fn out_of_entry(&self, entry: &mut Entry) {
-        let asked = match entry {
+        match entry {
             Entry::Response(response) => {
-                if let Said::Answer { headers, .. } = &mut response.said {
-                    self.out_of_pairs(headers);
+                match &mut response.said {
+                    Said::Answer { headers, .. } => self.out_of_pairs(headers),
+                    Said::Broken { why, .. } | Said::NotSent { why, .. } | Said::Unknown { why } => {
+                        *why = self.out_of(why);
+                    }
+                    Said::TooLarge { .. } => {}
                 }
-                response.asked.as_mut()
+                response.asked.iter_mut().for_each(|asked| self.out_of_asked(asked));
             }
-            Entry::Waiting(crate::words::effect::Waiting::Changed { asked, .. }) => Some(asked),
-            _ => None,
-        };
-        if let Some(asked) = asked {
-            asked.place = self.out_of(&asked.place);
-            asked.key = asked.key.as_deref().map(|key| self.out_of(key));
+            Entry::Waiting(Waiting::Changed { asked, .. })
+            | Entry::Ruled(Ruled { on: Waiting::Changed { asked, .. }, .. }) => self.out_of_asked(asked),
+            Entry::Waiting(Waiting::Unknown { .. })
+            | Entry::Ruled(Ruled { on: Waiting::Unknown { .. }, .. })
+            | Entry::Intent(_)
+            | Entry::Disowned { .. } => {}
         }
+    }
+
+    /// What was asked is not in the record, so its digest cannot be made anew; as it is, it would tell who guessed right.
+    fn out_of_asked(&self, asked: &mut Asked) {
+        asked.place = self.out_of(&asked.place);
+        asked.key = asked.key.as_deref().map(|key| self.out_of(key));
+        asked.digest = Digest::of_parts(&[b"redacted", asked.method.as_bytes(), asked.place.as_bytes()]);
     }
 
     fn out_of_attempt(&self, attempt: &mut Attempt) {
@@ -172,7 +216,8 @@ impl Words {
                     *after = after.as_deref().map(|after| self.out_of(after));
                     keys.iter_mut().for_each(|key| *key = self.out_of(key));
                 }
-                Read::Bytes { .. } | Read::Failed { .. } => {}
+                Read::Failed { why } => *why = self.out_of(why),
+                Read::Bytes { .. } => {}
             }
         }
     }

@@ -319,12 +319,65 @@ fn what_is_redacted_is_nowhere_and_the_rest_runs_again() {
     let handler = bind(&engine, &file, slack);
     let mut record = recorded(&handler, &event(&lead()), &[&[status(503, "busy jane@example.com")]]);
     assert!(record.to_json().contains("jane@example.com"));
+    // It is elsewhere in the body too, in another case.
+    let Blob::Text(body) = &mut record.event.body else { panic!("it is text") };
+    *body = body.replacen("\"leadId\":\"lead-1\"", "\"leadId\":\"for Jane@Example.com\"", 1);
     assert!(matches!(record.redact(&["/data/none".into()]), Err(Error::Redaction(_))));
     record.redact(&["/data/email".into(), "/data/linkedinUrl".into()]).unwrap();
     let text = record.to_json();
-    assert!(!text.contains("jane@example.com") && !text.contains("in/jane-doe"), "{text}");
+    let lower = text.to_lowercase();
+    assert!(!lower.contains("jane@example.com") && !lower.contains("in/jane-doe"), "{text}");
+    assert!(text.contains("for redacted-1"), "{text}");
     let record = Record::read(text.as_bytes()).unwrap();
     let again = bind(&engine, &file, record.setup(&record.attempts[0]).unwrap().grants());
     let rerun = on_guests(rerun(&record, &record.attempts[0], &again, DryAnswer::default())).unwrap();
     assert_eq!((rerun.difference, rerun.unrecorded), (None, Vec::new()));
+}
+
+#[test]
+fn a_redaction_that_leaves_something_behind_is_none() {
+    let (_, _, mut record) = failing();
+    let answer = record.effects.iter_mut().find(|line| matches!(line.entry, Entry::Response(_))).unwrap();
+    // No text, so it is not looked through.
+    answer.bytes = Blob::of(b"\xffjane@example.com");
+    let why = record.redact(&["/data/email".into()]).unwrap_err().to_string();
+    assert!(why.contains("nothing was written"), "{why}");
+}
+
+#[test]
+fn what_the_host_says_of_the_network_and_a_read_that_was_cut_off_are_no_difference() {
+    let (engine, file, grants) = scripted(&["GET https://api.example.com/read -"]);
+    let handler = bind(&engine, &file, grants);
+    let mut record = recorded(&handler, &event(&lead()), &[&[status(503, "busy")]]);
+    let line = crate::words::attempt::LogLine {
+        at_ms: 1,
+        level: crate::words::attempt::LogLevel::Warn,
+        message: "the answer is over the cap; the plugin gets its beginning".into(),
+        fields: Vec::new(),
+    };
+    record.attempts[0].logs.push(line);
+    let again = |record: &Record| {
+        on_guests(rerun(record, &record.attempts[0], &handler, DryAnswer::default())).unwrap()
+    };
+    assert_eq!(again(&record).difference, None);
+    // The daemon ended while the read had no answer: nothing of it is among the effects.
+    record.effects.clear();
+    let call = &mut record.attempts[0].calls[0];
+    (call.status, call.error) = (None, Some(crate::host::UNANSWERED.into()));
+    let rerun = again(&record);
+    assert!(rerun.called.ended_with_its_record() && rerun.unrecorded.is_empty(), "{:?}", rerun.called);
+}
+
+#[test]
+fn nothing_is_sent_for_real_that_could_do_harm() {
+    let (engine, file, mut record) = failing();
+    let handler = bind(&engine, &file, record.setup(&record.attempts[0]).unwrap().grants());
+    assert_eq!(on_guests(go_on(&record, &handler)).unwrap_err(), Error::StillOpen);
+    record.status = Status::Dead;
+    record.attempts[2].tape.as_mut().unwrap().is_cut = true;
+    assert_eq!(on_guests(go_on(&record, &handler)).unwrap_err(), Error::TapeCut(3));
+    record.attempts[2].tape = None;
+    assert_eq!(on_guests(go_on(&record, &handler)).unwrap_err(), Error::NoTape(3));
+    record.redacted.push("/data/email".into());
+    assert_eq!(on_guests(go_on(&record, &handler)).unwrap_err(), Error::Redacted);
 }

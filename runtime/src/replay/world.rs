@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::Error;
 use super::record::{EffectLine, Record};
 use crate::host::{
-    Arrived, Before, Departed, DryAnswer, EffectFuture, Effects, Shelf, ShelfFuture, World, is_safe_method,
+    Arrived, Before, Departed, DryAnswer, EffectFuture, Effects, Shelf, ShelfFuture, UNANSWERED, World,
+    is_safe_method,
 };
-use crate::words::attempt::Attempt;
+use crate::words::attempt::{Attempt, CallRecord};
 use crate::words::effect::{Asked, Entry, Said};
 use crate::words::shelf::ShelfRead;
 use crate::words::tape::{Read, Seed, Tape};
@@ -119,13 +120,6 @@ impl ReadAgain {
         ReadAgain { reads: Mutex::new(tape.reads.iter().cloned().collect()) }
     }
 
-    /// What the last attempt was told, where it has a tape.
-    pub(super) fn of_last(record: &Record) -> ReadAgain {
-        let tape = record.attempts.iter().rev().find_map(|attempt| attempt.tape.as_ref());
-        let reads = tape.map(|tape| tape.reads.iter().cloned().collect()).unwrap_or_default();
-        ReadAgain { reads: Mutex::new(reads) }
-    }
-
     /// The next answer where it is one to this question; else the next that is: another plugin may ask in another order.
     fn next<T>(&self, answers: impl Fn(&Read) -> Option<Result<T, String>>) -> Option<Result<T, String>> {
         let mut reads = locked(&self.reads);
@@ -187,6 +181,8 @@ pub(super) struct FromRecord {
     otherwise: DryAnswer,
     unrecorded: Mutex<Vec<u32>>,
     is_redacted: bool,
+    /// Calls that the attempt ended in, by number: a read leaves nothing before its answer.
+    ended_in: Vec<u32>,
 }
 
 struct Answer {
@@ -227,6 +223,12 @@ impl FromRecord {
             otherwise,
             unrecorded: Mutex::default(),
             is_redacted: !record.redacted.is_empty(),
+            ended_in: attempt
+                .calls
+                .iter()
+                .filter(|call| is_unanswered(call))
+                .map(|call| call.number)
+                .collect(),
         })
     }
 
@@ -247,15 +249,27 @@ impl World for FromRecord {
         let mut answers = locked(&self.answers);
         let Some(at) = answers.iter().position(|answer| self.is_same(&answer.asked, &call.asked)) else {
             drop(answers);
+            if self.ended_in.contains(&call.number) {
+                return Err(ended_in(call));
+            }
             locked(&self.unrecorded).push(call.number);
             return Ok(self.otherwise.clone().into());
         };
         match answers.remove(at).said {
             Some((said, body, took)) => Ok(Arrived { said, body, took }),
-            None => Err(format!(
-                "the record ends here: the attempt ended in call {}, {} {}, without an answer",
-                call.number, call.asked.method, call.asked.place
-            )),
+            None => Err(ended_in(call)),
         }
     }
+}
+
+fn is_unanswered(call: &CallRecord) -> bool {
+    call.effect.is_some() && call.error.as_deref() == Some(UNANSWERED)
+}
+
+fn ended_in(call: &Departed) -> String {
+    let Departed { number, asked, .. } = call;
+    format!(
+        "the record ends here: the attempt ended in call {number}, {} {}, without an answer",
+        asked.method, asked.place
+    )
 }

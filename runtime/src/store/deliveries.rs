@@ -20,7 +20,7 @@ use crate::words::attempt::Verdict;
 use crate::words::digest::Digest;
 use crate::words::effect::{Entry, Resolution, Ruled, Waiting};
 use crate::words::event::{DeliveryId, EventRef, Name};
-use crate::words::limits::{EFFECTS_BYTES_MAX, HOLD_CHUNK_DELIVERIES, KIB};
+use crate::words::limits::{EFFECTS_BYTES_MAX, HOLD_CHUNK_DELIVERIES, KIB, RECORDED_BYTES_MAX};
 use crate::words::time::Millis;
 
 // === what is due ===
@@ -228,8 +228,10 @@ pub(super) fn recorded(core: &Core, delivery: &DeliveryId) -> Result<Recorded, E
             }
             Record::EffectIntent(effect) | Record::EffectResponse(effect) => {
                 bytes += effect.detail.len();
-                if bytes > EFFECTS_BYTES_MAX {
-                    let why = format!("its calls are more than {EFFECTS_BYTES_MAX} bytes");
+                if bytes > RECORDED_BYTES_MAX {
+                    let why = format!(
+                        "its calls are more than {RECORDED_BYTES_MAX} bytes, too many for one record"
+                    );
                     return Err(Error::Effect(delivery.clone(), why));
                 }
                 recorded.entries.push((at, effect.detail));

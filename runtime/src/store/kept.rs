@@ -96,9 +96,9 @@ impl Kept {
     /// Where a file cannot be read or written.
     pub(super) fn copy(&self, to: &Path) -> io::Result<()> {
         let copy = Kept::of(to);
-        for path in self.files()? {
-            let used = fs::metadata(&path)?.modified()?;
-            copy.keep(&fs::read(&path)?, millis(used))?;
+        for path in self.files()?.iter().filter(|path| path.extension().is_none()) {
+            let used = fs::metadata(path)?.modified()?;
+            copy.keep(&fs::read(path)?, millis(used))?;
         }
         Ok(())
     }

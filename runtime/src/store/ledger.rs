@@ -310,6 +310,11 @@ impl Ledger {
         retention::retain(self.core(), now).await
     }
 
+    /// When the oldest segment of the journal was begun, by the wall clock of then.
+    pub fn oldest(&self) -> Millis {
+        self.core().segments.list().first().map_or(Millis(0), |segment| Millis(segment.header.created_at))
+    }
+
     /// The plugins and setups that deliveries were run with.
     pub fn kept(&self) -> Kept {
         Kept::of(&self.core().options.path)

@@ -407,6 +407,8 @@ pub const LOG_FIELDS_MAX: usize = 32;
 pub const LOG_LINE_BYTES_MAX: usize = 4 * KIB;
 pub const STDIO_BYTES_MAX: usize = 64 * KIB;
 pub const REASON_BYTES_MAX: usize = 2 * KIB;
+/// All that was noted about the calls of one delivery, in every round, for a record of it.
+pub const RECORDED_BYTES_MAX: usize = 96 * MIB;
 /// What is kept of a shelf's answers to one attempt, so that it can be run again.
 pub const TAPE_BYTES_MAX: usize = MIB;
 pub const SHELF_KEY_BYTES_MAX: usize = 512;

@@ -28,7 +28,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use self::clock::{Clock, ClockView, Sleeps};
 use self::outcome::{Ended, Full};
-use self::trace::Trace;
+use self::trace::{Trace, Waiting};
 use super::bindings::{Answer, Fault, Guest};
 use super::grant::Grant;
 use super::log::{Stdio, Stream};
@@ -107,14 +107,19 @@ async fn attempt(handler: &Bound, event: Event, shelf: Arc<dyn Shelf>, wire: Wir
     let budget = handler.grant.limits.timeout;
     let _live = engine.ticker.enter();
     let deadline = Instant::now() + budget;
-    let state = match State::new(Arc::clone(&handler.grant), shelf, wire, deadline, trace.clone()).await {
-        Ok(state) => state,
-        Err(halt) => {
+    // What earlier attempts did is read first: nobody but the ledger is to blame for that time.
+    trace.waiting(Waiting::Ledger);
+    let state = State::new(Arc::clone(&handler.grant), shelf, wire, deadline, trace.clone());
+    let state = match timeout_at(deadline, state).await {
+        Ok(Ok(state)) => state,
+        Ok(Err(halt)) => {
             let outcome = outcome::halted(halt.clone());
             trace.stop_at_call(halt);
             return outcome.into();
         }
+        Err(_) => return outcome::of(Ended::TimedOut, &handler.grant, &trace, None).into(),
     };
+    trace.waiting(Waiting::Guest);
     let mut store = new_store(&engine.wasm, state);
     let guest = &handler.plugin.inner.guest;
     let ended = match timeout_at(deadline, guest.handle(&mut store, event, budget)).await {

@@ -295,6 +295,7 @@ fn said(told: &Result<Response, Error>, status: Option<u16>) -> (Said, Bytes) {
         Err(Error::Connect(why)) => Said::not_sent(NotSent::Connect, why),
         Err(Error::Tls(why)) => Said::not_sent(NotSent::Tls, why),
         Err(Error::Denied(why)) => Said::not_sent(NotSent::Denied, why),
+        Err(Error::Unavailable(why)) => Said::not_sent(NotSent::Unavailable, why),
         Err(other) => Said::not_sent(NotSent::Unavailable, &other.to_string()),
     };
     (said, Bytes::new())
@@ -399,6 +400,11 @@ pub fn rewrite_intent(
     *target = change(target);
     request.headers.iter_mut().for_each(|(_, value)| *value = change(value));
     request.key = request.key.as_deref().map(change);
+    for credential in &mut request.credentials {
+        if let Credential::Basic { user, .. } = credential {
+            *user = change(user);
+        }
+    }
     request.body = request.body.map(|body| match String::from_utf8(body) {
         Ok(text) => change(&text).into_bytes(),
         Err(bytes) => bytes.into_bytes(),

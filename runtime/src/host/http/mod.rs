@@ -108,6 +108,18 @@ pub(in crate::host) enum Error {
     ResponseTooLarge(u16),
 }
 
+/// What the history says of a call that nobody lives to finish.
+pub const UNANSWERED: &str = "the attempt ended before the answer; the request was perhaps sent";
+/// What the host itself adds to a handler's log, of what the network gave.
+const WITHHELD: &str =
+    "the answer is compressed, unasked: its body is withheld, it could hold the credential";
+const CUT: &str = "the answer is over the cap; the plugin gets its beginning";
+
+/// Whether a line of a handler's log is the host's, about what the network gave: a record does not say it again.
+pub fn is_of_the_network(message: &str) -> bool {
+    [WITHHELD, CUT].contains(&message)
+}
+
 /// Of an origin and path in the history.
 const TARGET_BYTES_MAX: usize = 512;
 
@@ -321,9 +333,7 @@ impl Session {
         self.trace.waiting(Waiting::Http);
         let mut answer = self.grant.client.send(prepared.request, Instant::now() + time, cap).await?;
         if prepared.has_credentials && is_compressed(&answer.headers) {
-            let said =
-                "the answer is compressed, unasked: its body is withheld, it could hold the credential";
-            self.trace.log(LogLevel::Warn, said, &[]);
+            self.trace.log(LogLevel::Warn, WITHHELD, &[]);
             answer.body.clear();
         }
         Ok(answer)
@@ -395,7 +405,7 @@ impl Session {
         }
         if is_cut {
             // An error page: its beginning tells what it has to tell.
-            self.trace.log(LogLevel::Warn, "the answer is over the cap; the plugin gets its beginning", &[]);
+            self.trace.log(LogLevel::Warn, CUT, &[]);
         }
         let mut body = if is_cut { self.grant.mask.beginning(body) } else { self.grant.mask.bytes(body) };
         // A mask may be longer than what it hides.
@@ -464,7 +474,7 @@ fn new_record(number: u32, request: &Request) -> CallRecord {
         key: request.key.as_deref().map(|key| short(key, limits::HTTP_KEY_BYTES_MAX)),
         status: None,
         // What it says if nobody lives to finish it.
-        error: Some("the attempt ended before the answer; the request was perhaps sent".into()),
+        error: Some(UNANSWERED.into()),
         took_ms: 0,
         request_bytes: 0,
         response_bytes: 0,

@@ -38,7 +38,7 @@ struct Effect {
     /// Its last answer came then, and in this attempt; its last intent.
     answered: (u64, u32),
     left: (u64, u32),
-    /// When the attempt of its last intent began.
+    /// When the attempt began that made its request.
     began_at: Millis,
     /// How long its last answer took.
     took: Duration,
@@ -148,7 +148,7 @@ impl Past {
         }
         effect.perhaps_sent |= is_known && effect.is_unknown();
         if effect.request.is_empty() || effect.generation != generation {
-            effect.request = request;
+            (effect.request, effect.began_at) = (request, started_at);
         }
         if !is_known || effect.generation != generation {
             effect.key_since = None;
@@ -156,7 +156,7 @@ impl Past {
         effect.is_first_sending = effect.key_since.is_none();
         effect.key_since.get_or_insert(started_at);
         effect.generation = generation;
-        (effect.left, effect.began_at, effect.call) = (left, started_at, call);
+        (effect.left, effect.call) = (left, call);
         effect.state = State::Unknown;
     }
 
@@ -350,15 +350,15 @@ impl Past {
     }
 
     /// What the guest's wall clock begins at, where that is not the beginning of this attempt: that of the attempt that
-    /// made the next of the calls that happened, in their order, behind the last one that was asked for again.
+    /// made the next of the calls that are told or sent again as they were, in their order, behind the last one that was
+    /// asked for again.
     pub(super) fn wall_clock(&self) -> Option<Millis> {
-        let mut happened: Vec<&Effect> =
-            self.effects.values().filter(|effect| effect.has_happened()).collect();
-        happened.sort_by_key(|effect| effect.left);
+        let mut standing: Vec<&Effect> = self.effects.values().filter(|effect| effect.stands()).collect();
+        standing.sort_by_key(|effect| effect.left);
         let is_asked = |effect: &&Effect| effect.is_claimed || effect.has_stood_in;
-        let next = happened.iter().rposition(is_asked).map_or(0, |last| last + 1);
+        let next = standing.iter().rposition(is_asked).map_or(0, |last| last + 1);
         // Earlier versions did not write down when.
-        happened.get(next).map(|effect| effect.began_at).filter(|began_at| began_at.0 > 0)
+        standing.get(next).map(|effect| effect.began_at).filter(|began_at| began_at.0 > 0)
     }
 
     /// The effect that a call of this attempt stands for, where it is one that can be disowned.
@@ -397,6 +397,16 @@ impl Effect {
             ) => !self.is_safe && is_yes(*status),
             _ => false,
         }
+    }
+
+    /// What it was asked for with counts: it is answered from the record, or sent again with the same key.
+    fn stands(&self) -> bool {
+        let is_over = match &self.state {
+            State::Disowned | State::DidNotHappen => true,
+            State::Said(Said::Answer { status, .. }, _) => is_no(*status) && !self.perhaps_sent,
+            State::Said(..) | State::Unknown | State::ToBeSent => false,
+        };
+        !self.is_safe && !is_over
     }
 
     fn is_unknown(&self) -> bool {
@@ -778,18 +788,22 @@ mod tests {
         story.next_attempt();
         assert_eq!(story.past.wall_clock(), Some(Millis(1000)), "it made `a`");
         story.ask(&post("a"), status(500));
-        assert_eq!(story.past.wall_clock(), None, "`b` was not made yet");
+        assert_eq!(story.past.wall_clock(), Some(Millis(1000)), "what failed goes again as it was");
         story.ask(&post("b"), status(200));
-        story.ask(&post("c"), status(503));
+        assert_eq!(story.past.wall_clock(), None);
+        story.ask(&post("c"), unknown());
+        story.ask(&post("d"), status(404));
         story.next_attempt();
         assert_eq!(story.past.wall_clock(), Some(Millis(1000)));
-        story.ask(&post("a"), status(500));
-        assert_eq!(story.past.wall_clock(), Some(Millis(2000)), "it made `b`");
-        story.ask(&post("b"), status(500));
-        assert_eq!(story.past.wall_clock(), None);
+        for body in ["a", "b"] {
+            story.ask(&post(body), status(500));
+        }
+        assert_eq!(story.past.wall_clock(), Some(Millis(2000)), "it made `c`, of which nobody knows");
+        story.ask(&post("c"), status(200));
+        assert_eq!(story.past.wall_clock(), None, "`d` is over: the next is another one");
         // What nobody asks for again does not hold it back.
         story.next_attempt();
-        story.ask(&post("b"), status(500));
+        story.ask(&post("c"), status(500));
         assert_eq!(story.past.wall_clock(), None);
     }
 

@@ -343,7 +343,8 @@ impl Walk<'_> {
         for record in self.chain(head)?.into_iter().rev() {
             state.apply(&record);
             match record {
-                Record::Settle(settle) => attempts.push(settle.attempt),
+                // What its shelf said is for a record that can be run again: `longshore deliveries export`.
+                Record::Settle(settle) => attempts.push(Attempt { tape: None, ..settle.attempt }),
                 Record::Begun(one) => begun.push(one),
                 // Its word on a call is written before it.
                 Record::EffectResponse(effect) => word = resolution_in(&effect.detail).or(word),
