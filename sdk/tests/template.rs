@@ -5,7 +5,8 @@ use std::process::Command;
 use std::{env, fs};
 
 /// Every file of the template; the command embeds these.
-const FILES: [&str; 5] = [".gitignore", "Cargo.toml.template", "README.md", "reply.json", "src/lib.rs"];
+const FILES: [&str; 6] =
+    [".gitignore", "Cargo.toml.template", "README.md", "reply.json", "src/lib.rs", "torture.yaml"];
 
 #[test]
 fn a_copy_builds_outside_the_workspace() {
