@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::daemon::{Place, Query};
 use super::deliveries::{calls_text, logs_text, outcome_text, size};
 use super::failure::Failure;
-use super::plugin::{answer, guests, read_data, shelf_lines};
+use super::plugin::{answer, guests, read_bounded, shelf_lines};
 use super::screen::{Screen, Tone, clean};
 use super::{Ended, Result, setup};
 use crate::host::{Called, DryAnswer, Engine, Grants, Handler, Options};
@@ -162,8 +162,8 @@ impl Rerun {
 }
 
 /// A record in a file.
-pub(super) fn read(path: &PathBuf) -> Result<Record> {
-    let bytes = read_data(path)?;
+pub(super) fn read(path: &Path) -> Result<Record> {
+    let bytes = read_bounded(path, limits::RECORD_FILE_BYTES_MAX)?;
     Record::read(&bytes).map_err(|error| Failure::failed(format!("`{}`: {error}", path.display())))
 }
 

@@ -140,7 +140,7 @@ impl Send {
     }
 
     async fn post_all(&self, sender: &Sender, target: Target, screen: &Screen) -> Result<Vec<Sent>> {
-        let data = self.data.as_ref().map(read_data).transpose()?;
+        let data = self.data.as_deref().map(read_data).transpose()?;
         self.tell_documented(sender, screen);
         let mut door = Door::open(target).await?;
         let mut sent = Vec::new();

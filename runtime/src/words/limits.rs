@@ -458,6 +458,8 @@ pub const SEND_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 pub const BULK_DELIVERIES_MAX: usize = 10_000;
 /// A file given to `send --data` or `plugin run --data`: GitHub's cap on a body, the largest that is documented.
 pub const DATA_BYTES_MAX: u64 = 25 * MIB as u64;
+/// A file of `deliveries export`: all that was noted about its calls, and its plugins, as base64.
+pub const RECORD_FILE_BYTES_MAX: u64 = 256 * MIB as u64;
 
 // === torture ===
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -235,8 +235,12 @@ fn read_secret(from: &str) -> std::result::Result<Secret, String> {
 }
 
 /// The whole file, or stdin for `-`; bounded as a webhook's body is.
-pub(in crate::cli) fn read_data(path: &PathBuf) -> Result<Bytes> {
-    let bound = limits::DATA_BYTES_MAX;
+pub(in crate::cli) fn read_data(path: &Path) -> Result<Bytes> {
+    read_bounded(path, limits::DATA_BYTES_MAX)
+}
+
+/// The whole file, or stdin for `-`, where it is not larger than `bound` bytes.
+pub(in crate::cli) fn read_bounded(path: &Path, bound: u64) -> Result<Bytes> {
     let mut bytes = Vec::new();
     let read = if path.as_os_str() == "-" {
         std::io::stdin().lock().take(bound + 1).read_to_end(&mut bytes)
@@ -323,6 +327,15 @@ mod tests {
         assert_eq!(setting_value(None, "true"), Ok(Value::from("true")));
         assert!(setting_value(Some(SettingKind::Number), "five").unwrap_err().contains("`five` is not JSON"));
         assert!(setting_value(Some(SettingKind::Secret), "x").unwrap_err().contains("--secret"));
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "12345").unwrap();
+        assert_eq!(read_bounded(file.path(), 5).unwrap(), "12345");
+        let refused = read_bounded(file.path(), 4).unwrap_err().to_string();
+        assert!(refused.contains("is larger than 4 B"), "{refused}");
     }
 
     #[test]

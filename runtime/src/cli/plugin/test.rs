@@ -58,7 +58,7 @@ impl Test {
     }
 
     fn one(&self, file: &Path) -> Result<Tested> {
-        let record = read(&file.to_owned())?;
+        let record = read(file)?;
         let attempt = record.attempt(None).map_err(failed)?;
         let handler = bind_file(&self.plugin, record.setup(attempt).map_err(failed)?.grants())?;
         let rerun = replay::rerun(&record, attempt, &handler, DryAnswer::default());

@@ -119,7 +119,7 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-async fn certify(subject: &Subject, path: &PathBuf) -> Result<Certificate> {
+async fn certify(subject: &Subject, path: &Path) -> Result<Certificate> {
     let named = |why: String| Failure::failed(format!("fixture `{}`: {why}", path.display()));
     let text = String::from_utf8(read_data(path)?.into()).map_err(|_| named("it is no text".to_owned()))?;
     let fixture = Fixture::parse(&text).map_err(named)?;
