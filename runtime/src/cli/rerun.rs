@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::daemon::{Place, Query};
 use super::deliveries::{calls_text, logs_text, outcome_text, size};
 use super::failure::Failure;
-use super::plugin::{answer, guests, read_bounded, shelf_lines};
+use super::plugin::{answer, guests, read_bounded, shelf_lines, shelf_text};
 use super::screen::{Screen, Tone, clean};
 use super::{Ended, Result, setup};
 use crate::host::{Called, DryAnswer, Engine, Grants, Handler, Options};
@@ -302,9 +302,7 @@ impl<'a> Report<'a> {
 fn text(report: &Report<'_>, screen: &Screen) -> String {
     let mut text = logs_text(report.logs, screen);
     text += &calls_text(report.calls, screen);
-    for (key, write) in &report.shelf {
-        text += &format!("shelf  {}: {}\n", clean(key), clean(write));
-    }
+    text += &shelf_text(&report.shelf);
     let (tone, outcome) = outcome_text(report.outcome);
     text += &format!("attempt {}: {}\n", report.attempt, screen.paint(tone, &clean(&outcome)));
     if report.live {

@@ -12,7 +12,7 @@ mod run;
 mod test;
 mod torture;
 
-pub(super) use run::{answer, guests, read_bounded, read_data, shelf_lines};
+pub(super) use run::{answer, guests, read_bounded, read_data, shelf_lines, shelf_text};
 
 /// Begin a plugin, see what one asks for, call one without a daemon, or run deliveries of before with it.
 #[derive(Debug, Subcommand)]

@@ -272,9 +272,7 @@ struct Report<'a> {
 fn text(report: &Report<'_>, screen: &Screen) -> String {
     let mut text = logs_text(report.logs, screen);
     text += &calls_text(report.calls, screen);
-    for (key, write) in &report.shelf {
-        text += &format!("shelf  {}: {}\n", clean(key), clean(write));
-    }
+    text += &shelf_text(&report.shelf);
     let (tone, outcome) = outcome_text(report.outcome);
     text += &format!("{}\n", screen.paint(tone, &clean(&outcome)));
     let sent = match (report.calls.is_empty(), report.live) {
@@ -283,6 +281,10 @@ fn text(report: &Report<'_>, screen: &Screen) -> String {
         (false, false) => ", nothing was sent",
     };
     text + &format!("took {}, {} of memory{sent}\n", took(report.took_ms), size(report.memory_bytes))
+}
+
+pub(in crate::cli) fn shelf_text(shelf: &BTreeMap<String, String>) -> String {
+    shelf.iter().map(|(key, write)| format!("shelf  {}: {}\n", clean(key), clean(write))).collect()
 }
 
 pub(in crate::cli) fn shelf_lines(txn: &ShelfTxn) -> BTreeMap<String, String> {

@@ -204,3 +204,23 @@ impl Inner {
         self.failures.extend(failure.map(|cause| (asked, cause)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tape_that_grows_too_long_is_cut_and_says_so() {
+        let value = bytes::Bytes::from(vec![b'x'; limits::SHELF_VALUE_BYTES_MAX]);
+        let read = || Read::Value { key: "k".into(), value: Some(value.clone()) };
+        let trace = Trace::new(Name::new("h").unwrap(), Arc::default());
+        trace.read(read);
+        let whole = trace.tape(Digest::of(b"setup"));
+        assert_eq!((whole.reads.len(), whole.is_cut), (1, false));
+        for _ in 0..=limits::TAPE_BYTES_MAX / limits::SHELF_VALUE_BYTES_MAX {
+            trace.read(read);
+        }
+        let cut = trace.tape(Digest::of(b"setup"));
+        assert_eq!((cut.reads.len(), cut.is_cut), (0, true));
+    }
+}
