@@ -132,6 +132,8 @@ fn source() -> Source {
         dedupe_window: Duration::from_secs(3600),
         rate: None,
         public_url: String::new(),
+        handshakes: intake::Handshakes::default(),
+        fetch: None,
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub duplicates: Family<BySource, Counter>,
     /// Duplicates by id whose body differed.
     pub body_differed: Family<BySource, Counter>,
+    /// Answered, and nothing stored.
+    pub handshakes: Family<BySource, Counter>,
     /// `source` is empty where the path named none; `reason` is a slug of `intake/refusal`.
     pub refusals: Family<ByReason, Counter>,
     /// `outcome` is done, skipped, dead, parked or retried.
@@ -55,6 +57,7 @@ pub struct OfSource {
     pub accepted: Counter,
     pub duplicates: Counter,
     pub body_differed: Counter,
+    pub handshakes: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -68,6 +71,7 @@ impl Default for Metrics {
             accepted: Family::default(),
             duplicates: Family::default(),
             body_differed: Family::default(),
+            handshakes: Family::default(),
             refusals: Family::default(),
             deliveries: Family::default(),
             attempts: Family::default(),
@@ -91,6 +95,11 @@ impl Default for Metrics {
             "events_body_differed",
             "Redeliveries whose body differed from the first",
             m.body_differed.clone(),
+        );
+        registry.register(
+            "handshakes_answered",
+            "Challenges of providers that were answered, and are no events",
+            m.handshakes.clone(),
         );
         registry.register("refusals", "Requests that got no 2xx, by reason", m.refusals.clone());
         registry.register("deliveries", "Deliveries by what an attempt led to", m.deliveries.clone());
@@ -124,6 +133,7 @@ impl Metrics {
             accepted: of(&self.accepted),
             duplicates: of(&self.duplicates),
             body_differed: of(&self.body_differed),
+            handshakes: of(&self.handshakes),
         }
     }
 

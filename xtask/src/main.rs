@@ -8,8 +8,10 @@
 mod bench;
 mod charge;
 mod demo;
+mod fuzz;
 mod http;
 mod interrupt;
+mod npm;
 mod plugins;
 mod steps;
 mod test;
@@ -35,8 +37,10 @@ enum Command {
     Demo(demo::Demo),
     Test(test::Test),
     Plugins(plugins::Plugins),
+    Sdks(npm::Sdks),
     Bench(bench::Bench),
     Torture(torture::Torture),
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> ExitCode {
@@ -45,8 +49,10 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(&interrupts),
         Command::Test(test) => test.run(&interrupts),
         Command::Plugins(plugins) => plugins.run(&interrupts),
+        Command::Sdks(sdks) => sdks.run(&interrupts),
         Command::Bench(bench) => bench.run(&interrupts),
         Command::Torture(torture) => torture.run(&interrupts),
+        Command::Fuzz(fuzz) => fuzz.run(&interrupts),
     });
     done.unwrap_or_else(|trouble| {
         eprintln!("\nxtask: {trouble}");

@@ -95,7 +95,7 @@ fn capture(interrupts: &Interrupts, command: &mut Command) -> Result<String> {
 }
 
 /// The command as one would type it.
-fn show(command: &Command) -> String {
+pub(crate) fn show(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let words = words.map(|word| word.to_string_lossy());
     let mut shown: Vec<String> =

@@ -22,12 +22,12 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::view::{
-    DeliveryDetail, EventDetail, HandlerView, LaneOrdered, Problem, RefusalView, Ruled, SecretView,
-    SourceView, SourcesView, StatView, SubscriptionView,
+    DeliveryDetail, EventDetail, HandlerView, HandshakeView, LaneOrdered, Problem, RefusalView, Ruled,
+    SecretView, SourceView, SourcesView, StatView, SubscriptionView,
 };
 use super::{Admin, HandlerFacts, SourceFacts, scrape};
 use crate::dispatch::LaneStat;
-use crate::intake::{Refusal, Source};
+use crate::intake::{HandshakeFacts, Refusal, Source};
 use crate::replay::{self, Record};
 use crate::store::tools::{Copied, ExportFilter};
 use crate::store::{
@@ -278,8 +278,14 @@ fn source_view(
         dedupe_window_ms: u64::try_from(source.dedupe_window.as_millis()).unwrap_or(u64::MAX),
         rate: source.rate,
         secrets: facts.map_or_else(Vec::new, |f| secret_views(f, &ends, now)),
+        handshakes: source.handshakes.facts().into_iter().map(handshake_view).collect(),
         refusals: refusals.into_iter().map(refusal_view).collect(),
     }
+}
+
+fn handshake_view(facts: HandshakeFacts) -> HandshakeView {
+    let HandshakeFacts { when, gives, signed, file, is_pending: pending, answered, last } = facts;
+    HandshakeView { when, gives, signed, file, pending, answered, last }
 }
 
 type Ends = BTreeMap<crate::words::secret::Fingerprint, Option<Millis>>;
@@ -297,7 +303,7 @@ fn secret_views(facts: &SourceFacts, ends: &Ends, now: Millis) -> Vec<SecretView
             why: why_it_ends(facts, secret, place, ends, live),
         }
     };
-    facts.secrets.iter().enumerate().map(view).collect()
+    facts.secrets.load().iter().enumerate().map(view).collect()
 }
 
 fn why_it_ends(

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -67,8 +68,8 @@ pub struct SourceFacts {
     /// `preset sendpilot`, `preset stripe, changed`, `scheme hmac`: words for a person.
     pub scheme: String,
     pub rotation_window: Duration,
-    /// Newest first, as configured.
-    pub secrets: Vec<SecretFacts>,
+    /// Newest first, as configured. One that a handshake brings comes in while the daemon runs.
+    pub secrets: Arc<ArcSwap<Vec<SecretFacts>>>,
 }
 
 #[derive(Clone, Debug)]

@@ -75,6 +75,7 @@ fn accept(body: &'static [u8]) -> Accept {
         dedupe_window: Duration::from_secs(3600),
         events: vec![NewEvent {
             id: "evt_1".to_owned(),
+            also: None,
             event_type: "message.received".to_owned(),
             range: None,
             test: true,
@@ -113,6 +114,8 @@ fn source() -> Source {
         dedupe_window: Duration::from_secs(7 * 24 * 3600),
         rate: None,
         public_url: String::new(),
+        handshakes: intake::Handshakes::default(),
+        fetch: None,
     }
 }
 
@@ -125,7 +128,7 @@ fn facts() -> Facts {
     let source = SourceFacts {
         scheme: "preset sendpilot".to_owned(),
         rotation_window: Duration::from_secs(4),
-        secrets: vec![secret(NEW, "env:NEW"), secret(OLD, "env:OLD")],
+        secrets: Arc::new(ArcSwap::from_pointee(vec![secret(NEW, "env:NEW"), secret(OLD, "env:OLD")])),
     };
     Facts {
         started_at: Millis(5),

@@ -47,8 +47,30 @@ pub struct SourceView {
     pub rate: Option<f64>,
     /// Newest first.
     pub secrets: Vec<SecretView>,
+    /// What it answers and is no event, in the order of the configuration.
+    #[serde(default)]
+    pub handshakes: Vec<HandshakeView>,
     /// Newest first, the last hundred since the daemon started.
     pub refusals: Vec<RefusalView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandshakeView {
+    /// ``GET with query parameter `crc_token` ``
+    pub when: String,
+    /// `200, JSON, made with the secret`
+    pub gives: String,
+    /// Answered only after its signature was found good.
+    pub signed: bool,
+    /// The file that keeps the secret it brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// It has brought nothing yet.
+    #[serde(default)]
+    pub pending: bool,
+    /// Since the daemon started.
+    pub answered: u64,
+    pub last: Option<Millis>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

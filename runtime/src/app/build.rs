@@ -7,15 +7,16 @@ use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
 use crate::admin::{HandlerFacts, SecretFacts, SourceFacts, SubscriptionFacts};
-use crate::config::{self, Config, Environment, Secrets};
+use crate::config::{self, Config, Environment, Holder, SecretRef, Secrets, SourceSecret};
 use crate::dispatch;
 use crate::host;
 use crate::intake;
 use crate::route;
 use crate::store::Ledger;
+use crate::verify;
 use crate::verify::rotation::{self, Turn};
 use crate::words::event::Name;
-use crate::words::secret::{Fingerprint, Secret};
+use crate::words::secret::Secret;
 use crate::words::time::Millis;
 
 /// The handlers that may run, by name.
@@ -57,57 +58,161 @@ pub async fn sources(
     config: &Config,
     environment: &Environment,
     ledger: &Ledger,
+    out: &Arc<dyn intake::Outward>,
 ) -> Result<(Vec<intake::Source>, BTreeMap<Name, SourceFacts>), String> {
     let mut facts = BTreeMap::new();
     let mut sources = Vec::new();
     for (name, source) in &config.sources {
         let scheme = source.compile().map_err(|problems| format!("sources.{name}.scheme: {problems:?}"))?;
-        let secrets = secrets_of(source, environment)?;
-        let fingerprints: Vec<_> = secrets.iter().map(Secret::fingerprint).collect();
-        let seen =
-            ledger.secrets_seen(name, &fingerprints, Millis::now()).await.map_err(|e| e.to_string())?;
-        let turns: Vec<Turn> = std::iter::zip(&source.secrets, seen)
-            .map(|(secret, demoted_at)| Turn { until: secret.until, demoted_at })
-            .collect();
-        let ends = rotation::ends(&turns, source.rotation_window);
-        let keys: Result<Vec<_>, String> =
-            std::iter::zip(&secrets, ends).map(|(secret, ends)| scheme.key(secret, ends)).collect();
-        facts.insert(name.clone(), source_facts(source, &fingerprints));
+        let keys = Keys { name, source, environment, ledger };
+        let (ready, secrets) = keys.make(&scheme).await?;
+        let secrets = Arc::new(ArcSwap::from_pointee(secrets));
+        let handshakes = keys.handshakes(&scheme, &secrets)?.with_follower(follower(out));
+        facts.insert(name.clone(), source_facts(source, secrets));
         sources.push(intake::Source {
             name: name.clone(),
             path: source.path.clone(),
             enabled: source.enabled,
+            fetch: fetch(source, &scheme, environment, out)?,
             scheme,
-            keys: ArcSwap::from_pointee(keys.map_err(|why| format!("sources.{name}.secrets: {why}"))?),
+            keys: ArcSwap::from_pointee(ready),
             dedupe_window: source.dedupe_window,
             rate: source.rate,
             public_url: source.public_url.clone().unwrap_or_default(),
+            handshakes,
         });
     }
     Ok((sources, facts))
 }
 
-/// A disabled source may lack its secrets: it verifies nothing.
-fn secrets_of(source: &config::Source, environment: &Environment) -> Result<Vec<Secret>, String> {
-    if !source.enabled {
-        return Ok(Vec::new());
-    }
-    let secrets = Secrets::new(environment);
-    source.secrets.iter().map(|secret| secrets.read(&secret.from).map_err(|p| p.to_string())).collect()
+/// Calls a URL that a handshake brought, as it would be called for a key: over TLS, a public address, no redirect.
+fn follower(out: &Arc<dyn intake::Outward>) -> intake::Follower {
+    let out = Arc::clone(out);
+    Arc::new(move |url| {
+        let out = Arc::clone(&out);
+        Box::pin(async move {
+            match out.send(verify::Ask { url: url.into(), json: None }).await? {
+                intake::Answered { status: 200..300, .. } => Ok(()),
+                intake::Answered { status, .. } => Err(format!("it answered {status}")),
+            }
+        })
+    })
 }
 
-fn source_facts(source: &config::Source, fingerprints: &[Fingerprint]) -> SourceFacts {
+/// How the keys are had that a source's requests name, where its scheme asks for any.
+fn fetch(
+    source: &config::Source,
+    scheme: &verify::Scheme,
+    environment: &Environment,
+    out: &Arc<dyn intake::Outward>,
+) -> Result<Option<intake::Fetch>, String> {
+    if !source.enabled || scheme.fetches_keys().is_none() {
+        return Ok(None);
+    }
+    let secrets = Secrets::new(environment);
+    let read = |(name, secret): (&String, &config::SecretRef)| {
+        Ok((name.clone(), secrets.read(secret).map_err(|problem| problem.to_string())?))
+    };
+    let credentials = source.credentials.iter().map(read).collect::<Result<_, String>>()?;
+    Ok(Some(intake::Fetch { out: Arc::clone(out), credentials }))
+}
+
+/// What a source's keys are made from: at the start, and again when a handshake has brought a secret.
+struct Keys<'a> {
+    name: &'a Name,
+    source: &'a config::Source,
+    environment: &'a Environment,
+    ledger: &'a Ledger,
+}
+
+/// What is told of a source's secrets; it changes when one is brought.
+type Told = Arc<ArcSwap<Vec<SecretFacts>>>;
+
+impl Keys<'_> {
+    async fn make(&self, scheme: &verify::Scheme) -> Result<(Vec<verify::Key>, Vec<SecretFacts>), String> {
+        let Keys { name, source, ledger, .. } = self;
+        let there = self.secrets()?;
+        let fingerprints: Vec<_> = there.iter().map(|(_, secret)| secret.fingerprint()).collect();
+        let seen =
+            ledger.secrets_seen(name, &fingerprints, Millis::now()).await.map_err(|e| e.to_string())?;
+        let turns: Vec<Turn> = std::iter::zip(&there, seen)
+            .map(|((written, _), demoted_at)| Turn { until: written.until, demoted_at })
+            .collect();
+        let ends = rotation::ends(&turns, source.rotation_window);
+        let keys = std::iter::zip(&there, ends).map(|((_, secret), ends)| scheme.key(secret, ends));
+        let keys: Result<Vec<_>, String> = keys.collect();
+        let facts = there.iter().map(|(written, secret)| SecretFacts {
+            fingerprint: secret.fingerprint(),
+            from: written.from.to_string(),
+            until: written.until,
+        });
+        Ok((keys.map_err(|why| format!("sources.{name}.secrets: {why}"))?, facts.collect()))
+    }
+
+    /// A disabled source may lack its secrets: it verifies nothing. So may one that waits for a handshake.
+    fn secrets(&self) -> Result<Vec<(&SourceSecret, Secret)>, String> {
+        if !self.source.enabled {
+            return Ok(Vec::new());
+        }
+        let is_there = |secret: &&SourceSecret| {
+            !(self.source.is_brought(&secret.from) && config::is_to_come(&secret.from))
+        };
+        let there = self.source.secrets.iter().filter(is_there);
+        there.map(|written| Ok((written, self.read(&written.from)?))).collect()
+    }
+
+    fn read(&self, secret: &SecretRef) -> Result<Secret, String> {
+        Secrets::new(self.environment).read(secret).map_err(|problem| problem.to_string())
+    }
+
+    // === handshakes ===
+
+    fn handshakes(&self, scheme: &verify::Scheme, facts: &Told) -> Result<intake::Handshakes, String> {
+        let (name, source) = (self.name, self.source);
+        let challenges = source.challenges(scheme);
+        let mut challenges =
+            challenges.map_err(|problems| format!("sources.{name}.challenge: {problems:?}"))?;
+        let mut captures = Vec::new();
+        let written = source.challenge.iter().flatten().filter(|_| source.enabled);
+        for (at, challenge) in written.enumerate() {
+            if let Some(token) = &challenge.verify_token {
+                challenges.trust(at, self.read(token)?);
+            }
+            if let Some(file) = &challenge.capture_file {
+                let holder = Holder::File(file.clone());
+                let kept = source.secrets.iter().find(|secret| secret.from.holder == holder);
+                let kept = kept.filter(|secret| !config::is_to_come(&secret.from));
+                let held = kept.map(|secret| self.read(&secret.from)).transpose()?;
+                captures.push((at, intake::Capture::new(file.clone(), held, self.renewal(facts))));
+            }
+        }
+        Ok(intake::Handshakes::new(challenges, captures))
+    }
+
+    fn renewal(&self, facts: &Told) -> intake::Renew {
+        let (name, source) = (self.name.clone(), self.source.clone());
+        let (environment, ledger, facts) = (self.environment.clone(), self.ledger.clone(), Arc::clone(facts));
+        Box::new(move || {
+            let (name, source) = (name.clone(), source.clone());
+            let (environment, ledger, facts) = (environment.clone(), ledger.clone(), Arc::clone(&facts));
+            Box::pin(async move {
+                let scheme = source.compile().map_err(|problems| format!("{problems:?}"))?;
+                let keys = Keys { name: &name, source: &source, environment: &environment, ledger: &ledger };
+                let (ready, secrets) = keys.make(&scheme).await?;
+                facts.store(Arc::new(secrets));
+                Ok(ready)
+            })
+        })
+    }
+}
+
+fn source_facts(source: &config::Source, secrets: Told) -> SourceFacts {
     let scheme = match (&source.preset, &source.scheme) {
         (Some(preset), None) => format!("preset {preset}"),
         (Some(preset), Some(_)) => format!("preset {preset}, changed"),
         (None, _) => "scheme of its own".to_owned(),
     };
-    let secrets = std::iter::zip(&source.secrets, fingerprints).map(|(secret, fingerprint)| SecretFacts {
-        fingerprint: *fingerprint,
-        from: secret.from.to_string(),
-        until: secret.until,
-    });
-    SourceFacts { scheme, rotation_window: source.rotation_window, secrets: secrets.collect() }
+    SourceFacts { scheme, rotation_window: source.rotation_window, secrets }
 }
 
 pub fn handler_facts(config: &Config, handlers: &Handlers) -> BTreeMap<Name, HandlerFacts> {

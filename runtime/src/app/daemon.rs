@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::door::Door;
 use super::keep::Keeper;
-use super::{Known, Plan, build};
+use super::{Known, Plan, build, outward};
 use crate::admin::{Admin, Facts, SOCKET_NAME};
 use crate::config::Config;
 use crate::dispatch::Dispatch;
@@ -51,7 +51,8 @@ impl Daemon {
         remember_asks(config, handlers);
         build::hold_what_nobody_wants(config, handlers, &ledger).await?;
         let metrics = Metrics::default();
-        let (sources, source_facts) = build::sources(config, environment, &ledger).await?;
+        let (sources, source_facts) =
+            build::sources(config, environment, &ledger, &outward::to_the_world()).await?;
         let options = build::intake_options(config)?;
         let certificate = match &options.tls {
             Tls::Files { cert, .. } => Some(cert.clone()),
@@ -74,6 +75,7 @@ impl Daemon {
         let (stop_intake, stop_admin) = (CancellationToken::new(), CancellationToken::new());
         let keeper = tokio::task::block_in_place(|| Keeper::start(config, handlers, ledger.kept()));
         let mut interfaces = vec![tokio::spawn(retain(ledger.clone(), keeper, stop_admin.clone()))];
+        interfaces.push(tokio::spawn(super::memory::give_back(stop_admin.clone())));
         interfaces.extend(serve_admin(config, &admin, back, &stop_admin));
         let intake = open_the_door(config, intake, front, stop_intake.clone());
         Ok(Daemon { admin, dispatch, ledger, stop_intake, stop_admin, intake, interfaces })

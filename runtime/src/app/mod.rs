@@ -18,6 +18,8 @@ mod door;
 mod examine;
 mod keep;
 mod logging;
+mod memory;
+mod outward;
 mod signals;
 
 pub use asks::Known;

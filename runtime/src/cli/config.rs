@@ -1,6 +1,7 @@
 //! Config: judges the configuration before the daemon does, and describes it to an editor.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -73,7 +74,7 @@ impl Check {
     }
 
     fn report(&self) -> Result<Report> {
-        let seen = self.seen();
+        let seen = seen(&self.files.config);
         let examination = Examination {
             request: &setup::request(&self.files.config),
             read_secrets: !self.no_secrets,
@@ -84,25 +85,25 @@ impl Check {
         let examined = examination.run().map_err(|e| Failure::failed(e.to_string()))?;
         Ok(examined.report)
     }
-
-    /// What a running daemon knows of each secret's age. No daemon is no problem: then nothing is known.
-    fn seen(&self) -> Seen {
-        let Ok(data_dir) = setup::data_dir(&self.files.config) else { return Seen::new() };
-        let path = data_dir.join(SOCKET_NAME);
-        let asked = wait_for(async {
-            let mut daemon = Daemon::connect(&path, "").await?;
-            daemon.get::<SourcesView>("/sources", &Query::default()).await
-        });
-        let sources = asked.map(|view| view.sources).unwrap_or_default();
-        let secrets = sources.into_iter().flat_map(|source| {
-            let name = source.name;
-            source.secrets.into_iter().map(move |s| ((name.clone(), s.fingerprint), s.demoted_at))
-        });
-        secrets.filter_map(|(key, demoted_at)| Some((key, demoted_at?))).collect()
-    }
 }
 
-type Seen = BTreeMap<(Name, Fingerprint), Millis>;
+/// What a running daemon knows of each secret's age. No daemon is no problem: then nothing is known.
+pub(super) fn seen(files: &[PathBuf]) -> Seen {
+    let Ok(data_dir) = setup::data_dir(files) else { return Seen::new() };
+    let path = data_dir.join(SOCKET_NAME);
+    let asked = wait_for(async {
+        let mut daemon = Daemon::connect(&path, "").await?;
+        daemon.get::<SourcesView>("/sources", &Query::default()).await
+    });
+    let sources = asked.map(|view| view.sources).unwrap_or_default();
+    let secrets = sources.into_iter().flat_map(|source| {
+        let name = source.name;
+        source.secrets.into_iter().map(move |s| ((name.clone(), s.fingerprint), s.demoted_at))
+    });
+    secrets.filter_map(|(key, demoted_at)| Some((key, demoted_at?))).collect()
+}
+
+pub(super) type Seen = BTreeMap<(Name, Fingerprint), Millis>;
 
 fn text(report: &Report, screen: &Screen) -> String {
     let problem = |problem: &Problem| {

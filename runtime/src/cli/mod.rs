@@ -17,6 +17,7 @@ mod handlers;
 mod https;
 mod payload;
 mod plugin;
+mod presets;
 mod rerun;
 mod run;
 mod screen;
@@ -72,6 +73,8 @@ enum Command {
     Store(store::Store),
     Verify(verify::Verify),
     #[command(subcommand)]
+    Presets(presets::Presets),
+    #[command(subcommand)]
     Plugin(plugin::Plugin),
 }
 
@@ -117,6 +120,7 @@ impl Command {
             Command::Handlers(handlers) => wait_for(handlers.run(screen)),
             Command::Store(store) => wait_for(store.run(screen)),
             Command::Verify(verify) => verify.run(screen),
+            Command::Presets(presets) => presets.run(screen),
             Command::Plugin(plugin) => plugin.run(screen),
         }
     }

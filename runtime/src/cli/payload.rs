@@ -1,20 +1,24 @@
 //! Payload: the body of a test event: the provider's documented one, with an id and a time of its own.
 //!
-//! `payloads/*.json` holds a document for each preset: event type → body, `*` for every other type. Strings in
-//! it are filled in: `{{id}}`, `{{type}}`, `{{now}}` (RFC 3339), `{{now_s}}` (a number, seconds).
+//! `payloads/*.json` holds a document for some presets: event type → body, `*` for every other type. Strings in
+//! it are filled in: `{{id}}`, `{{type}}`, `{{now}}` (RFC 3339), `{{now_s}}` (a number, seconds). For the others there
+//! is one body, and what their scheme looks for is put where it looks.
 
 use serde_json::{Map, Value};
 
 use crate::words::time::Millis;
 
-const DOCUMENTS: [(&str, &str); 5] = [
+const DOCUMENTS: [(&str, &str); 6] = [
     ("sendpilot", include_str!("payloads/sendpilot.json")),
     ("standard-webhooks", include_str!("payloads/standard-webhooks.json")),
     ("stripe", include_str!("payloads/stripe.json")),
     ("github", include_str!("payloads/github.json")),
     ("slack", include_str!("payloads/slack.json")),
+    ("mailgun", include_str!("payloads/mailgun.json")),
 ];
 const GENERIC: &str = include_str!("payloads/generic.json");
+/// Nobody looks for an event further back in a list.
+const LIST_MADE_MAX: usize = 64;
 
 /// What makes one test event different from another.
 #[derive(Clone, Debug)]
@@ -60,17 +64,61 @@ impl Fill<'_> {
     }
 }
 
-/// Puts a text where an extractor `json:a.b` will look for it. Other extractors are none of the body's business.
-pub(super) fn place(body: &mut Value, extractor: &str, text: &str) {
-    let Some(path) = extractor.strip_prefix("json:") else { return };
+/// Puts a value where an extractor `json:a.0.b` or `form:a` will look for it; a form is a map of texts until it is
+/// printed. Other extractors are none of the body's business.
+pub(super) fn place(body: &mut Value, extractor: &str, value: impl Into<Value>) {
+    let segments: Vec<&str> = match extractor.split_once(':') {
+        Some(("json", path)) => path.split('.').collect(),
+        Some(("form", name)) => vec![name],
+        _ => return,
+    };
     let mut at = body;
-    for segment in path.split('.') {
-        if !at.is_object() {
-            *at = Value::Object(Map::new());
-        }
-        at = &mut at[segment];
+    for segment in segments {
+        at = match segment.parse::<usize>() {
+            Ok(position) if !at.is_object() => element(at, position),
+            _ => member(at, segment),
+        };
     }
-    *at = Value::String(text.to_owned());
+    *at = value.into();
+}
+
+/// Whether there is something already.
+pub(super) fn holds(body: &Value, extractor: &str) -> bool {
+    let pointer = match extractor.split_once(':') {
+        Some(("json", path)) => format!("/{}", path.replace('.', "/")),
+        Some(("form", name)) => format!("/{name}"),
+        _ => return false,
+    };
+    body.pointer(&pointer).is_some()
+}
+
+fn element(at: &mut Value, position: usize) -> &mut Value {
+    if !at.is_array() {
+        *at = Value::Array(Vec::new());
+    }
+    let position = position.min(LIST_MADE_MAX);
+    let list = at.as_array_mut().expect("it was made one");
+    list.resize(list.len().max(position + 1), Value::Null);
+    &mut list[position]
+}
+
+fn member<'a>(at: &'a mut Value, name: &str) -> &'a mut Value {
+    if !at.is_object() {
+        *at = Value::Object(Map::new());
+    }
+    &mut at[name]
+}
+
+/// The body as a form: what is at its top, texts as they are.
+pub(super) fn as_form(body: &Value) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in body.as_object().into_iter().flatten() {
+        match value {
+            Value::String(text) => form.append_pair(name, text),
+            other => form.append_pair(name, &other.to_string()),
+        };
+    }
+    form.finish()
 }
 
 /// An id that no event had before: `evt_1790000000123_9f86d081884c`.
@@ -97,7 +145,7 @@ mod tests {
                 bodies += 1;
             }
         }
-        assert_eq!(bodies, 6 + 16 + 1);
+        assert_eq!(bodies, 7 + 16 + 1);
     }
 
     /// docs.sendpilot.ai/webhooks, the table of events.
@@ -138,6 +186,21 @@ mod tests {
         place(&mut body, "json:n.id", "x");
         place(&mut body, "header:X-Id", "y");
         assert_eq!(body, serde_json::json!({ "event": { "type": "new" }, "n": { "id": "x" } }));
+        place(&mut body, "json:n.list.1.id", 7);
+        assert_eq!(body["n"], serde_json::json!({ "id": "x", "list": [null, { "id": 7 }] }));
+        assert!(
+            holds(&body, "json:n.list.1.id") && !holds(&body, "json:n.list.2") && !holds(&body, "header:n")
+        );
+        let mut list = Value::Null;
+        place(&mut list, "json:0.id", "a");
+        assert_eq!(list, serde_json::json!([{ "id": "a" }]));
+    }
+
+    #[test]
+    fn a_form_is_what_stands_at_the_top() {
+        let mut body = serde_json::json!({ "a b": "1&2", "n": 7, "m": { "x": null } });
+        place(&mut body, "form:Sid", "SM1");
+        assert_eq!(as_form(&body), "a+b=1%262&n=7&m=%7B%22x%22%3Anull%7D&Sid=SM1");
     }
 
     #[test]

@@ -173,21 +173,43 @@ impl Send {
             Some(id) => format!("{id}-{n}"),
             None => fresh_id(now),
         };
-        let body = match data {
-            None => self.documented(sender, &id, now),
+        let given = match data {
+            None => body(sender, &Fill { id: &id, event_type: &self.event_type, now }).into(),
             Some(data) if self.id.is_none() && self.count == 1 => data.clone(),
             Some(data) => renamed(data, sender, &id)?,
         };
-        let Signed { headers, identity } = sender.sign(&id, &self.event_type, &body, now)?;
+        let Signed { headers, body, identity } = sender.sign(&id, &self.event_type, &given, now)?;
+        let body = body.map_or(given, Bytes::from);
         Ok(Letter { id: identity.id, event_type: identity.event_type, headers, body })
     }
+}
 
-    fn documented(&self, sender: &Sender, id: &str, now: Millis) -> Bytes {
-        let fill = Fill { id, event_type: &self.event_type, now };
-        let mut body = payload::default_for(sender.preset.as_deref(), &fill);
-        place_first(&mut body, &sender.id_from, id);
-        place_first(&mut body, &sender.type_from, &self.event_type);
-        body.to_string().into()
+/// The documented body, with everything where the scheme looks for it.
+pub(super) fn body(sender: &Sender, fill: &Fill<'_>) -> Vec<u8> {
+    let looks = &sender.looks;
+    let mut body = payload::default_for(sender.preset.as_deref(), fill);
+    if let Some(element) = &looks.element {
+        let event = std::mem::take(&mut body);
+        payload::place(&mut body, element, event);
+    }
+    place_first(&mut body, &looks.id, fill.id);
+    place_first(&mut body, &looks.kind, fill.event_type);
+    if let Some((from, unit)) = &looks.time {
+        payload::place(&mut body, from, time(fill.now, unit));
+    }
+    for place in looks.signed.iter().filter(|place| !payload::holds(&body, place)).collect::<Vec<_>>() {
+        payload::place(&mut body, place, fill.id);
+    }
+    if looks.is_form { payload::as_form(&body).into_bytes() } else { body.to_string().into_bytes() }
+}
+
+/// As providers write it into a body.
+fn time(now: Millis, unit: &str) -> Value {
+    match unit {
+        "s" => (now.0 / 1000).into(),
+        "ms" => now.0.into(),
+        "http-date" => now.to_http_date().into(),
+        _ => now.to_string().into(),
     }
 }
 
@@ -200,15 +222,19 @@ fn told_type(found: &str) -> String {
 
 /// The given body with another id in it. Where the scheme has the id in a header, the body stays as it is.
 fn renamed(data: &Bytes, sender: &Sender, id: &str) -> Result<Bytes> {
-    if !sender.id_from.iter().any(|from| from.starts_with("json:")) {
-        return Ok(data.clone());
+    let in_body = sender.looks.id.first().filter(|from| !from.starts_with("header:"));
+    let Some(from) = in_body else { return Ok(data.clone()) };
+    if let Some(name) = from.strip_prefix("form:") {
+        let others = url::form_urlencoded::parse(data).filter(|(key, _)| key != name);
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        return Ok(form.extend_pairs(others).append_pair(name, id).finish().into());
     }
     let mut body: Value = serde_json::from_slice(data).map_err(|e| {
         Failure::failed(format!(
             "--data: an id can only be put into a body that is JSON, and this is not: {e}"
         ))
     })?;
-    place_first(&mut body, &sender.id_from, id);
+    payload::place(&mut body, from, id);
     Ok(body.to_string().into())
 }
 

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::screen::{Screen, Tone};
 use super::table::Table;
 use super::{Ended, Result};
-use crate::admin::view::{RefusalView, SourceView, SourcesView, span};
+use crate::admin::view::{HandshakeView, RefusalView, SourceView, SourcesView, span};
 use crate::words::event::Name;
 
 /// Show the configured senders.
@@ -82,11 +82,31 @@ fn one(source: &SourceView, screen: &Screen) -> String {
         secrets.row(tone, [secret.fingerprint.to_string(), secret.from.clone(), secret.why.clone()]);
     }
     text += &format!("\n{}", secrets.show(screen));
+    if !source.handshakes.is_empty() {
+        text += &format!("\n{}", handshakes(&source.handshakes).show(screen));
+    }
     text += &match source.refusals.is_empty() {
         true => "\nnothing was refused since the daemon started\n".to_owned(),
         false => format!("\n{}", refusals(&source.refusals).show(screen)),
     };
     text
+}
+
+fn handshakes(handshakes: &[HandshakeView]) -> Table {
+    let mut table = Table::new(["HANDSHAKE", "ANSWER", "SIGNED", "ANSWERED", "LAST"]);
+    for handshake in handshakes {
+        let signed = if handshake.signed { "yes" } else { "no" };
+        let (tone, last) = match (&handshake.file, handshake.last) {
+            (Some(file), _) if handshake.pending => {
+                (Tone::Waiting, format!("to come, into {}", file.display()))
+            }
+            (_, None) => (Tone::Plain, "never".to_owned()),
+            (_, Some(at)) => (Tone::Plain, at.to_string()),
+        };
+        let (when, gives) = (handshake.when.clone(), handshake.gives.clone());
+        table.row(tone, [when, gives, signed.to_owned(), handshake.answered.to_string(), last]);
+    }
+    table
 }
 
 fn refusals(refusals: &[RefusalView]) -> Table {
@@ -150,6 +170,7 @@ mod tests {
                     "ended 2026-09-20T00:00:00.000Z, as configured",
                 ),
             ],
+            handshakes: Vec::new(),
             refusals: vec![refusal("mismatch", 401)],
         };
         SourcesView { sources: vec![source], elsewhere: vec![refusal("handshake", 0)] }
@@ -181,6 +202,35 @@ REFUSED                   ADDRESS      STATUS  REASON     DETAIL
             fingerprint("b")
         );
         assert_eq!(whole(&view(), &Screen::plain()), expected);
+    }
+
+    #[test]
+    fn a_source_shows_its_handshakes() {
+        let handshake = |when: &str, file: Option<&str>, answered, last| HandshakeView {
+            when: when.to_owned(),
+            gives: "200, JSON, made with the secret".to_owned(),
+            signed: file.is_none(),
+            file: file.map(Into::into),
+            pending: answered == 0 && file.is_some(),
+            answered,
+            last,
+        };
+        let mut view = view();
+        view.sources[0].handshakes = vec![
+            handshake("GET with query parameter `crc_token`", None, 2, Some(Millis(1_790_000_000_123))),
+            handshake("POST with header `X-Hook-Secret`", Some("secrets/asana"), 0, None),
+            handshake("HEAD", None, 0, None),
+        ];
+        let shown = whole(&view, &Screen::plain());
+        let (_, table) = shown.split_once("\nHANDSHAKE").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        assert_eq!(
+            table,
+            "                             ANSWER                           SIGNED  ANSWERED  LAST
+GET with query parameter `crc_token`  200, JSON, made with the secret  yes     2         2026-09-21T14:13:20.123Z
+POST with header `X-Hook-Secret`      200, JSON, made with the secret  no      0         to come, into secrets/asana
+HEAD                                  200, JSON, made with the secret  yes     0         never"
+        );
     }
 
     #[test]

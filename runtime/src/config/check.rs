@@ -11,17 +11,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::problem::{Problem, Problems, Severity, advised};
-use super::secrets::{Secrets, readable_by_all};
-use super::types::{Config, Handler, Source, Tls};
-use super::values::show_span;
+use super::secrets::{Secrets, is_to_come, readable_by_all};
+use super::types::{Config, Handler, Sample, Source, Tls};
+use super::values::{Holder, show_span};
 use super::{Loaded, SecretRef, SourceSecret};
 use crate::host;
-use crate::verify::Scheme;
 use crate::verify::rotation::{self, Turn};
+use crate::verify::{self, Scheme};
 use crate::words::event::Name;
-use crate::words::limits::{CERTIFICATE_ENDS_SOON, SECRET_BYTES_SHORT};
+use crate::words::limits::{CERTIFICATE_ENDS_SOON, SECRET_BYTES_SHORT, YAML_BYTES_MAX};
 use crate::words::secret::{Fingerprint, Secret};
 use crate::words::time::Millis;
+use crate::words::yaml;
 
 /// What a check needs of the world.
 pub struct Tools<'a> {
@@ -138,13 +139,15 @@ pub fn check(loaded: Loaded, tools: &Tools<'_>) -> Report {
     let Loaded { config, problems } = loaded;
     let mut report = Report { problems, secrets: Vec::new(), config: None };
     if let Some(config) = &config {
-        let mut check = Check { config, tools, problems: &mut report.problems, ends: &mut report.secrets };
+        let (problems, ends) = (&mut report.problems, &mut report.secrets);
+        let mut check = Check { config, tools, problems, ends, signing: Vec::new() };
         check.certificate();
         config
             .sources
             .iter()
             .filter(|(_, source)| source.enabled)
             .for_each(|(name, s)| check.source(name, s));
+        check.answers_for_others();
         config
             .handlers
             .iter()
@@ -160,9 +163,19 @@ struct Check<'a> {
     tools: &'a Tools<'a>,
     problems: &'a mut Problems,
     ends: &'a mut Vec<SecretEnd>,
+    /// Each signing secret that was read, with what anybody can have signed with it.
+    signing: Vec<Signing<'a>>,
 }
 
-impl Check<'_> {
+struct Signing<'a> {
+    source: &'a Name,
+    from: &'a SecretRef,
+    fingerprint: Fingerprint,
+    /// Patterns, as `Challenges::for_anybody` gives them.
+    for_anybody: Vec<String>,
+}
+
+impl<'a> Check<'a> {
     fn add(&mut self, severity: Severity, key: &str, message: impl Into<String>) {
         if !self.problems.touch(key) {
             let at = self.config.origin(key);
@@ -224,17 +237,147 @@ impl Check<'_> {
 
     // === sources ===
 
-    fn source(&mut self, name: &Name, source: &Source) {
-        let secrets: Vec<Option<Secret>> = source.secrets.iter().map(|s| self.secret(&s.from)).collect();
+    fn source(&mut self, name: &'a Name, source: &'a Source) {
+        let secrets: Vec<Option<Secret>> =
+            source.secrets.iter().map(|s| self.source_secret(source, &s.from)).collect();
         if let Ok(scheme) = source.compile() {
             for (written, secret) in source.secrets.iter().zip(&secrets) {
                 if let Some(secret) = secret {
                     self.secret_fits(&scheme, &written.from, secret);
+                    let challenges = source.challenges(&scheme).unwrap_or_default();
+                    self.signing.push(Signing {
+                        source: name,
+                        from: &written.from,
+                        fingerprint: secret.fingerprint(),
+                        for_anybody: challenges.for_anybody(),
+                    });
                 }
             }
         }
+        for credential in source.credentials.values() {
+            self.secret(credential);
+        }
         self.same_secrets(source, &secrets);
+        self.verify_tokens(source, &secrets);
         self.secret_ends(name, source, &secrets);
+        self.sample(name, source, &secrets);
+    }
+
+    /// One that stands in the configuration itself was judged with it.
+    fn sample(&mut self, name: &Name, source: &Source, secrets: &[Option<Secret>]) {
+        let section = format!("sources.{name}");
+        let key = format!("{section}.sample");
+        if self.problems.touch(&key) {
+            return;
+        }
+        let sample = match &source.sample {
+            None => return,
+            Some(Sample::Here(sample)) => sample.clone(),
+            Some(Sample::File(path)) => match read_sample(path) {
+                Ok(sample) => {
+                    self.sample_in_file(&section, source, &sample);
+                    sample
+                }
+                Err(why) => return self.add(Severity::Error, &key, why),
+            },
+        };
+        self.sample_secret(&key, source, &sample, secrets);
+    }
+
+    fn sample_in_file(&mut self, section: &str, source: &Source, sample: &verify::sample::Sample) {
+        let (scheme, event) = source.specs();
+        for problem in verify::sample::prove(&scheme, &event, sample, source.public_url.as_deref()) {
+            let key = if problem.key.starts_with("sample.") { "sample" } else { &problem.key };
+            self.add(Severity::Error, &format!("{section}.{key}"), problem.message);
+        }
+    }
+
+    /// A sample's secret stands in a file that many may read; what it could sign must be worth nothing.
+    fn sample_secret(
+        &mut self,
+        key: &str,
+        source: &Source,
+        sample: &verify::sample::Sample,
+        secrets: &[Option<Secret>],
+    ) {
+        let is_public =
+            matches!(source.specs().0.kind.as_deref(), Some("ed25519" | "ecdsa-p256" | "rsa-sha256"));
+        let Some(shown) = sample.secret.as_deref().filter(|_| !is_public) else { return };
+        let shown = Secret::new(shown).fingerprint();
+        for (written, secret) in source.secrets.iter().zip(secrets) {
+            if secret.as_ref().is_some_and(|secret| secret.fingerprint() == shown) {
+                let why = format!(
+                    "the sample shows the secret of `{}`, with which whoever reads it can sign; take a secret that is \
+                     used nowhere else, as `--as-sample` does",
+                    written.from
+                );
+                self.add(Severity::Error, key, why);
+            }
+        }
+    }
+
+    /// A source that answers strangers with its secret takes none of those answers for an event. One that has the same
+    /// secret and not the same handshake would.
+    fn answers_for_others(&mut self) {
+        for at in 0..self.signing.len() {
+            let here = &self.signing[at];
+            let answers = |there: &&Signing<'_>| {
+                there.fingerprint == here.fingerprint
+                    && there.for_anybody.iter().any(|pattern| !here.for_anybody.contains(pattern))
+            };
+            let Some(there) = self.signing.iter().find(answers) else { continue };
+            let why = format!(
+                "`{}` answers anybody's handshake at `{}`, and such an answer would be an event's signature here; take \
+                 another secret, or write the same `challenge` here",
+                here.from, there.source
+            );
+            let key = &here.from.key;
+            self.add(Severity::Error, key, why);
+        }
+    }
+
+    /// One that a handshake brings may be still to come.
+    fn source_secret(&mut self, source: &Source, written: &SecretRef) -> Option<Secret> {
+        self.tools.secrets?;
+        if !source.is_brought(written) || !is_to_come(written) {
+            return self.secret(written);
+        }
+        if self.problems.touch(&written.key) {
+            return None;
+        }
+        match cannot_be_brought(written) {
+            Some(why) => self.add(Severity::Error, &written.key, why),
+            None => self.add(
+                Severity::Warning,
+                &written.key,
+                format!(
+                    "`{written}` is still to come: the source takes no event signed with it until the handshake has \
+                     brought it; begin the registration at the provider"
+                ),
+            ),
+        }
+        None
+    }
+
+    /// The file system knows more names for one secret than the text does.
+    fn verify_tokens(&mut self, source: &Source, secrets: &[Option<Secret>]) {
+        for written in
+            source.challenge.iter().flatten().filter_map(|challenge| challenge.verify_token.as_ref())
+        {
+            let Some(token) = self.secret(written) else { continue };
+            let mut signing = std::iter::zip(&source.secrets, secrets);
+            let same = signing.find(|(_, secret)| {
+                secret.as_ref().is_some_and(|secret| secret.fingerprint() == token.fingerprint())
+            });
+            if let Some((secret, _)) = same {
+                let why = format!(
+                    "`{written}` is the same as the signing secret `{}`, and a verify token is read in URLs; take \
+                     another one, and give the provider's page that",
+                    secret.from
+                );
+                self.add(Severity::Error, &written.key, why);
+            }
+        }
     }
 
     fn secret_fits(&mut self, scheme: &Scheme, written: &SecretRef, secret: &Secret) {
@@ -343,6 +486,38 @@ impl Check<'_> {
             self.add(severity, &key, problem.message);
         }
     }
+}
+
+/// Why a file for a secret could not be made when a handshake brings it.
+fn cannot_be_brought(written: &SecretRef) -> Option<String> {
+    use rustix::fs::{Access, access};
+    let Holder::File(path) = &written.holder else { return None };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let shown = folder.display();
+    if !folder.is_dir() {
+        return Some(format!("there is no folder `{shown}` to keep it in; type `mkdir -m 700 -p {shown}`"));
+    }
+    let may_write = access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    (!may_write).then(|| {
+        format!(
+            "`{shown}` cannot be written to, and the handshake's secret goes there; type `chmod u+wx {shown}`"
+        )
+    })
+}
+
+fn read_sample(path: &Path) -> Result<verify::sample::Sample, String> {
+    let shown = path.display();
+    let unreadable = |e: std::io::Error| format!("`{shown}` cannot be read: {e}; correct the path");
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than fits, so that the parser sees that it is too long.
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, YAML_BYTES_MAX as u64 + 1), &mut bytes)
+        .map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("`{shown}` is not UTF-8; write it as UTF-8"))?;
+    let document = yaml::parse(&text)
+        .map_err(|e| advised(&format!("`{shown}`:{e}"), "write a mapping: secret, headers, body"))?;
+    serde_json::from_value(document.value)
+        .map_err(|e| format!("`{shown}` is no sample: {e}; write a mapping: secret, headers, body"))
 }
 
 /// Stands for a secret that is not to be read: long enough for every rule about a secret's length.

@@ -1,13 +1,14 @@
 //! Judge: what a configuration says of itself, without opening anything: paths, schemes, names used elsewhere.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::problem::{Problem, Problems};
 use super::read::nearest;
-use super::types::{Config, Handler, OriginGrant, Source, Subscription, Tls};
+use super::types::{Config, Handler, OriginGrant, Sample, Source, Subscription, Tls};
 use super::values::{Holder, is_loopback_origin};
 use crate::store::Durability;
-use crate::verify;
+use crate::verify::{self, Scheme};
 use crate::words::event::Name;
 use crate::words::limits::SOURCE_PATH_BYTES_MAX;
 
@@ -20,7 +21,9 @@ pub(super) fn judge(config: &Config, problems: &mut Problems) {
         judge.source_path(name, source, &mut paths);
         judge.source_scheme(name, source);
         judge.source_secrets(name, source);
+        judge.verify_tokens(name, source);
     }
+    judge.captures();
     for (name, handler) in &config.handlers {
         judge.grants(name, handler);
         judge.retry(name, handler);
@@ -122,22 +125,20 @@ impl Judge<'_> {
         let known = verify::preset_names();
         match &source.preset {
             None if source.scheme.is_none() => {
-                let names = known.join(", ");
-                let why = format!(
-                    "nothing says how this source signs; type `preset: NAME` with one of {names}, or \
-                     `scheme: {{ … }}`"
-                );
+                let why = "nothing says how this source signs; type `preset: NAME` with a name of \
+                           `longshore presets list`, or `scheme: { … }`";
                 return self.error(&preset_key, why);
             }
             Some(preset) if !known.contains(&preset.as_str()) => {
                 let type_this = match nearest(preset, known.iter().copied()) {
                     Some(near) => format!("`preset: {near}`"),
-                    None => format!("`{}`", known.join("` or `")),
+                    None => "a name of `longshore presets list`".to_owned(),
                 };
                 return self.error(&preset_key, format!("there is no preset `{preset}`; type {type_this}"));
             }
             _ => {}
         }
+        self.sample_missing(name, source);
         if self.problems.touch(&format!("{section}.scheme"))
             || self.problems.touch(&format!("{section}.event"))
         {
@@ -149,14 +150,104 @@ impl Judge<'_> {
             }
             Ok(scheme) => {
                 let written = if source.scheme.is_some() { "scheme" } else { "preset" };
+                if let Some((key, why)) = scheme.lacks() {
+                    self.error(&format!("{section}.{key}"), why);
+                }
                 scheme.notes().iter().for_each(|note| self.warn(&format!("{section}.{written}"), note));
                 if scheme.needs_url() && source.public_url.is_none() {
                     let why =
                         "this scheme signs the URL; type `public_url: https://…`, as the provider has it";
                     self.error(&format!("{section}.public_url"), why);
+                } else {
+                    self.sample(name, source);
+                }
+                self.source_challenges(name, source, &scheme);
+            }
+        }
+    }
+
+    // === handshakes ===
+
+    fn source_challenges(&mut self, name: &Name, source: &Source, scheme: &verify::Scheme) {
+        let section = format!("sources.{name}");
+        if self.problems.touch(&format!("{section}.challenge")) {
+            return;
+        }
+        match source.challenges(scheme) {
+            Err(found) => {
+                found.into_iter().for_each(|p| self.error(&format!("{section}.{}", p.key), p.message))
+            }
+            Ok(challenges) => {
+                challenges.notes().iter().for_each(|note| self.warn(&format!("{section}.preset"), note));
+                if challenges.needs_url() && source.public_url.is_none() {
+                    let why = "a handshake is answered with the URL; type `public_url: https://…`, as the provider \
+                               has it";
+                    self.error(&format!("{section}.public_url"), why);
                 }
             }
         }
+    }
+
+    /// A verify token travels in URLs, which logs are full of. As a signing secret it would sign events for whoever
+    /// reads one.
+    fn verify_tokens(&mut self, name: &Name, source: &Source) {
+        for token in source.challenge.iter().flatten().filter_map(|challenge| challenge.verify_token.as_ref())
+        {
+            if source.secrets.iter().any(|secret| secret.from.holder == token.holder) {
+                let why = format!(
+                    "`{token}` is a signing secret of `{name}` too, and a verify token is read in URLs; type one of \
+                     its own, as `env:NAME`"
+                );
+                self.error(&token.key, why);
+            }
+        }
+    }
+
+    /// What a handshake brings is a secret of its own source, and of no other.
+    fn captures(&mut self) {
+        let config = self.config;
+        let mut files: BTreeMap<&Path, String> = BTreeMap::new();
+        for (name, source) in &config.sources {
+            for challenge in source.challenge.iter().flatten() {
+                let Some(file) = &challenge.capture_file else { continue };
+                let key = format!("sources.{name}.{}.capture.file", challenge.key);
+                let shown = file.display();
+                if let Some(first) = files.insert(file, key.clone()) {
+                    self.error(&key, format!("`{shown}` stands at `{first}` already; type another file"));
+                }
+                let is_it = |holder: &Holder| matches!(holder, Holder::File(path) if path == file);
+                if !source.secrets.iter().any(|secret| is_it(&secret.from.holder)) {
+                    let why = format!(
+                        "nothing is verified with what is written there; type `secrets: [ \"file:{shown}\" ]`"
+                    );
+                    self.error(&key, why);
+                }
+            }
+        }
+    }
+
+    /// A recipe that nobody has tried may verify nothing and look sound.
+    fn sample_missing(&mut self, name: &Name, source: &Source) {
+        let needed = source.is_spelled_out() && verify::sample::is_needed(&source.specs().0);
+        if needed && source.sample.is_none() {
+            let why = format!(
+                "a scheme that is spelled out carries a request that proves it; `longshore verify --source {name} \
+                 --request FILE --as-sample` prints one; type `sample: {{ secret: …, headers: …, body: … }}`"
+            );
+            self.error(&format!("sources.{name}.sample"), why);
+        }
+    }
+
+    /// One that lies in a file is read by `check`.
+    fn sample(&mut self, name: &Name, source: &Source) {
+        let section = format!("sources.{name}");
+        let Some(Sample::Here(sample)) = &source.sample else { return };
+        if self.problems.touch(&format!("{section}.sample")) {
+            return;
+        }
+        let (scheme, event) = source.specs();
+        let found = verify::sample::prove(&scheme, &event, sample, source.public_url.as_deref());
+        found.into_iter().for_each(|p| self.error(&format!("{section}.{}", p.key), p.message));
     }
 
     fn source_secrets(&mut self, name: &Name, source: &Source) {
@@ -168,8 +259,38 @@ impl Judge<'_> {
             }
         }
         let list = format!("sources.{name}.secrets");
-        if source.secrets.is_empty() && !self.problems.touch(&list) {
+        let scheme = source.compile().ok();
+        let needs_none = scheme.as_ref().is_some_and(Scheme::proves_nothing);
+        let fetches = scheme.as_ref().and_then(Scheme::fetches_keys);
+        self.source_credentials(name, source, fetches.filter(|_| source.secrets.is_empty()));
+        if source.secrets.is_empty() && !needs_none && fetches.is_none() && !self.problems.touch(&list) {
             self.error(&list, "no secret is left; type `secrets: [ \"env:NAME\" ]`");
+        }
+        if needs_none && !source.secrets.is_empty() {
+            self.error(
+                &list,
+                "`type: none` proves nothing, so it has no use for a secret; take the list away",
+            );
+        }
+    }
+
+    /// `wanted`: what the host of the keys wants; None: nobody is asked.
+    fn source_credentials(&mut self, name: &Name, source: &Source, wanted: Option<&[&str]>) {
+        let section = format!("sources.{name}.credentials");
+        for missing in wanted.unwrap_or_default().iter().filter(|key| !source.credentials.contains_key(**key))
+        {
+            let why = format!(
+                "the host of the keys wants it; type `credentials: {{ {missing}: \"env:NAME\" }}`, or a key in `secrets`"
+            );
+            self.error(&format!("{section}.{missing}"), why);
+        }
+        for key in source.credentials.keys().filter(|key| !wanted.unwrap_or_default().contains(&key.as_str()))
+        {
+            let why = match wanted {
+                Some(_) => format!("the host of the keys has no use for `{key}`; take it away"),
+                None => "no keys are fetched for this source; take it away".to_owned(),
+            };
+            self.error(&format!("{section}.{key}"), why);
         }
     }
 

@@ -18,11 +18,12 @@ mod values;
 pub use check::{End, Report, SecretEnd, Tools, Validity, bind, check, ends};
 pub use load::{Environment, Flag, Request};
 pub use problem::{Origin, Problem, Problems, Severity};
+pub use read::nearest;
 pub use schema::schema;
-pub use secrets::Secrets;
+pub use secrets::{Secrets, is_to_come};
 pub use types::{
-    Admin, Breaker, Config, Grants, Handler, HandlerSecret, Limits, Log, LogFormat, Retain, Retry, Server,
-    Source, SourceSecret, Store, Subscription, Tls,
+    Admin, Breaker, Config, Grants, Handler, HandlerSecret, Limits, Log, LogFormat, Retain, Retry, Sample,
+    Server, Source, SourceChallenge, SourceSecret, Store, Subscription, Tls,
 };
 pub use values::{Holder, SecretRef, show_span};
 
@@ -33,6 +34,8 @@ use std::sync::Arc;
 
 use load::Tree;
 use read::Reader;
+
+use crate::words::event::Name;
 
 /// A configuration as far as it could be read, and everything wrong with it.
 #[derive(Clone, Debug)]
@@ -59,6 +62,26 @@ pub fn load(request: &Request) -> Loaded {
 impl Loaded {
     pub fn problems(&self) -> &Problems {
         &self.problems
+    }
+
+    /// The configuration for somebody who needs one source, whatever is wrong elsewhere: a sample that is missing is
+    /// no reason not to look at the request of which it will be made.
+    ///
+    /// # Errors
+    /// What is wrong with the source beside its sample; all problems, where no configuration could be read.
+    pub fn for_source(self, name: &Name) -> Result<Config, Problems> {
+        let section = format!("sources.{name}.");
+        let sample = format!("{section}sample");
+        let mut of_source = Problems::default();
+        let is_of_source = |p: &&Problem| {
+            p.severity == Severity::Error && p.key.starts_with(&section) && !p.key.starts_with(&sample)
+        };
+        of_source.extend(self.problems.iter().filter(is_of_source).cloned());
+        match self.config {
+            Some(config) if of_source.is_empty() => Ok(config),
+            Some(_) => Err(of_source),
+            None => Err(self.problems),
+        }
     }
 
     /// The configuration and its warnings.

@@ -63,5 +63,5 @@ fn in_our_words(error: &serde_json::Error) -> String {
     if text.ends_with("expected a string") {
         return format!("{text}; put it in quotes");
     }
-    format!("{text}; `longshore config schema` shows what fits here")
+    format!("{text}; type `longshore config schema` to see what fits here")
 }

@@ -88,8 +88,10 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// The verbs with which the last part of a message begins.
-const ADVICE: [&str; 12] =
-    ["type", "write", "take", "keep", "put", "correct", "build", "renew", "copy", "ask", "begin", "split"];
+const ADVICE: [&str; 13] = [
+    "type", "write", "take", "keep", "put", "correct", "build", "renew", "copy", "ask", "begin", "split",
+    "remove",
+];
 
 /// Whether a message ends with what to do.
 pub(super) fn advises(message: &str) -> bool {

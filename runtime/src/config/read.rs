@@ -64,6 +64,12 @@ impl<'a> Node<'a> {
         Node { key, ..self.clone() }
     }
 
+    /// The value of one of its keys, where it is a mapping that has it; an empty one counts as not written.
+    pub(super) fn get(&self, name: &str) -> Option<Node<'a>> {
+        let value = self.value.get(name).filter(|value| !value.is_null())?;
+        Some(Node { reader: self.reader, key: format!("{}.{name}", self.key), value })
+    }
+
     pub(super) fn origin(&self) -> Origin {
         self.reader.tree.origin(&self.key)
     }
@@ -326,7 +332,7 @@ pub(super) fn unknown(name: &str, known: &[&str]) -> String {
 }
 
 /// The known word that was probably meant: at most a third of its letters are wrong.
-pub(super) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
     let word = plain(word);
     known

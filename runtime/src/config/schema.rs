@@ -35,6 +35,18 @@ pub(super) fn preset(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": verify::preset_names() })
 }
 
+/// One handshake, several, or none.
+pub(super) fn challenge(generator: &mut SchemaGenerator) -> Schema {
+    let one = generator.subschema_for::<verify::ChallengeSpec>();
+    json_schema!({ "anyOf": [one, { "type": "array", "items": one }, { "enum": ["off", false] }] })
+}
+
+/// In place, or the file that holds it.
+pub(super) fn sample(generator: &mut SchemaGenerator) -> Schema {
+    let here = generator.subschema_for::<verify::sample::Sample>();
+    json_schema!({ "anyOf": [here, { "type": "string", "pattern": "^file:.+$" }] })
+}
+
 /// An origin alone, or with what of it is granted.
 pub(super) fn origin_grants(generator: &mut SchemaGenerator) -> Schema {
     let whole = generator.subschema_for::<OriginText>();

@@ -48,6 +48,15 @@ impl<'e> Secrets<'e> {
     }
 }
 
+/// Whether a file is not there, or empty: what a handshake brings is then still to come.
+pub fn is_to_come(secret: &SecretRef) -> bool {
+    let Holder::File(path) = &secret.holder else { return false };
+    match std::fs::metadata(path) {
+        Ok(metadata) => metadata.is_file() && metadata.len() == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
 pub(super) fn readable_by_all(path: &Path) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let shown = path.display();
@@ -84,7 +93,9 @@ fn judge(holder: &Holder, bytes: &[u8]) -> Result<(), String> {
             "{name} is longer than {SECRET_BYTES_MAX} bytes; type the secret alone, `{again}`"
         ));
     }
-    if bytes.ends_with(b"\n") || bytes.ends_with(b"\r") {
+    // A key or a certificate in PEM is a file of lines, and is read as one.
+    let is_pem = bytes.starts_with(b"-----BEGIN ");
+    if !is_pem && (bytes.ends_with(b"\n") || bytes.ends_with(b"\r")) {
         return Err(format!("{name} ends with a newline, which is not part of the secret; type `{again}`"));
     }
     Ok(())

@@ -148,6 +148,8 @@ fn bad_file(text: &str) -> Vec<String> {
         ("OTHER_SECRET", "whsec_fedcba9876543210"),
         ("THIRD_SECRET", "whsec_0123456789fedcba"),
         ("TOKEN", "xoxb-0123456789"),
+        ("TOKEN16", "xoxb-0123456789ab"),
+        ("TOKEN16_AGAIN", "xoxb-0123456789ab"),
         ("SHORT", "whsec_x"),
         ("EMPTY", ""),
         ("HOLLOW", "whsec_"),
@@ -156,6 +158,44 @@ fn bad_file(text: &str) -> Vec<String> {
     ]);
     let report = scene.check(&["config.yaml"]);
     scene.shown(&report.problems)
+}
+
+#[test]
+fn keys_that_are_fetched_are_no_secrets_of_the_file() {
+    let text = sound_with(
+        r#"
+sources:
+  orders:
+    path: /orders
+    preset: aws-sns
+    scheme: { topics: [ "arn:aws:sns:us-west-2:123456789012:orders" ] }
+  bank: { path: /bank, preset: plaid, credentials: { client_id: "env:ID", secret: "env:KEY" } }
+  login:
+    path: /login
+    scheme:
+      type: jwt
+      algorithm: es256
+      signature: { from: "header:X-Token" }
+      timestamp: { tolerance: 300s }
+      claims: { body: sha256 }
+      jwks: "https://auth.example.com/jwks.json"
+handlers:
+  note: { plugin: plugins/note.wasm }
+subscriptions:
+  a: { source: orders, events: [ "*" ], handler: note }
+  b: { source: bank, events: [ "*" ], handler: note }
+  c: { source: login, events: [ "*" ], handler: note }
+"#,
+    );
+    let said = |variables: &[(&str, &str)]| {
+        let scene = Scene::new(&[("config.yaml", &text), ("plugins/note.wasm", "")]).environment(variables);
+        let report = scene.check(&["config.yaml"]);
+        scene.shown(&report.problems)
+    };
+    assert_eq!(said(&[("ID", "an id"), ("KEY", "a key")]), [""; 0]);
+    let found = said(&[("ID", "an id")]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("sources.bank.credentials.secret: the variable `KEY` is not set"), "{found:?}");
 }
 
 #[test]
@@ -905,7 +945,9 @@ fn the_schema_and_the_reader_know_the_same_keys() {
     let schema = schema();
     let mut by_section = BTreeMap::new();
     schema_names(&schema, &schema, "", &mut by_section);
-    by_section.retain(|section, _| !["scheme", "event", ".0"].iter().any(|part| section.contains(part)));
+    by_section.retain(|section, _| {
+        !["scheme", "event", "challenge", "sample", ".0"].iter().any(|part| section.contains(part))
+    });
     assert_eq!(by_section.len(), 16, "{by_section:#?}");
     for (section, names) in by_section {
         let path = section.replace("sources.*", "sources.acme").replace("handlers.*", "handlers.note");
@@ -933,7 +975,8 @@ fn the_documentation_has_every_key() {
     let schema = schema();
     let mut by_section = BTreeMap::new();
     schema_names(&schema, &schema, "", &mut by_section);
-    by_section.retain(|section, _| !section.contains("scheme"));
+    // These two have pages of their own.
+    by_section.retain(|section, _| !section.contains("scheme") && !section.contains("challenge"));
     let mut count = 0;
     for (section, names) in &by_section {
         let is_section = |name: &str| {
@@ -948,6 +991,34 @@ fn the_documentation_has_every_key() {
         }
     }
     assert!(count > 45, "only {count} keys were found");
+    for block in text.split("```yaml\n").skip(1) {
+        crate::words::yaml::parse(block.split("```").next().unwrap()).unwrap();
+    }
+}
+
+/// Every key of a handshake, and every one that ships, is in docs/handshakes.md, and what stands there as YAML is YAML.
+#[test]
+fn the_page_about_handshakes_has_every_key_and_preset() {
+    let text = fs::read_to_string(root().join("docs/handshakes.md")).unwrap();
+    let schema = schema();
+    let mut by_section = BTreeMap::new();
+    schema_names(&schema, &schema, "", &mut by_section);
+    let start = "sources.*.challenge";
+    let keys = by_section
+        .iter()
+        .filter(|(section, _)| *section == start || section.starts_with(&format!("{start}.")));
+    let mut count = 0;
+    for (section, name) in keys.flat_map(|(section, names)| names.iter().map(move |name| (section, name))) {
+        let section = section.trim_start_matches(start).trim_start_matches('.').replace("0.", "");
+        let key =
+            if section.is_empty() || section == "0" { name.clone() } else { format!("{section}.{name}") };
+        assert!(text.contains(&format!("`{key}`")), "{key}");
+        count += 1;
+    }
+    assert!(count >= 20, "only {count} keys were found");
+    for name in crate::verify::challenge::preset_names() {
+        assert!(text.contains(&format!("| `{name}` |")), "{name}");
+    }
     for block in text.split("```yaml\n").skip(1) {
         crate::words::yaml::parse(block.split("```").next().unwrap()).unwrap();
     }

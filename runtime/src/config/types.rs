@@ -18,8 +18,8 @@ use super::load::Tree;
 use super::problem::Origin;
 use super::read::{Fields, Node, as_name, echo, kind};
 use super::values::{
-    self, AddressText, NetworkText, OriginText, Rate, RateText, SecretRef, SecretText, Size, SizeText,
-    SpanText,
+    self, AddressText, Holder, NetworkText, OriginText, Rate, RateText, SecretRef, SecretText, Size,
+    SizeText, SpanText,
 };
 use super::{probe, schema};
 use crate::backoff;
@@ -323,7 +323,7 @@ fn log_level(node: &Node<'_>) -> Result<String, String> {
 
 /// A configured sender: where it posts, how it signs, and with which secrets.
 #[derive(Clone, Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, extend("required" = ["path", "secrets"]))]
+#[schemars(deny_unknown_fields, extend("required" = ["path"]))]
 pub struct Source {
     /// The exact path, `/webhooks/sendpilot`.
     pub path: String,
@@ -334,9 +334,19 @@ pub struct Source {
     pub scheme: Option<verify::spec::Spec>,
     /// Where an event's id and type are, where the preset's own places do not do.
     pub event: Option<verify::spec::EventSpec>,
-    /// Newest first.
+    /// A captured request that proves the scheme: needed where that is spelled out. In place, or as `file:PATH`.
+    #[schemars(schema_with = "schema::sample")]
+    pub sample: Option<Sample>,
+    /// Handshakes: what is answered and is no event, where the preset's own does not do. One, a list, or `off`.
+    #[schemars(schema_with = "schema::challenge")]
+    pub challenge: Option<Vec<SourceChallenge>>,
+    /// Newest first. Required, but where the scheme fetches its keys (docs/builtins.md) or is `none`.
     #[schemars(schema_with = "schema::source_secrets")]
     pub secrets: Vec<SourceSecret>,
+    /// What the host of the sender's keys wants to know us by, where the scheme fetches them: for `plaid`, `client_id`
+    /// and `secret`.
+    #[schemars(with = "BTreeMap<String, SecretText>")]
+    pub credentials: BTreeMap<String, SecretRef>,
     /// A secret below the first, without `until`, ends this long after a newer one was first seen.
     #[schemars(with = "SpanText", extend("default" = "24h"))]
     pub rotation_window: Duration,
@@ -352,6 +362,13 @@ pub struct Source {
     pub public_url: Option<String>,
 }
 
+/// A source's sample, in place or in a file of its own.
+#[derive(Clone, Debug)]
+pub enum Sample {
+    Here(verify::sample::Sample),
+    File(PathBuf),
+}
+
 /// One secret of a source: where it is, and until when it is accepted.
 #[derive(Clone, Debug)]
 pub struct SourceSecret {
@@ -359,16 +376,39 @@ pub struct SourceSecret {
     pub until: Option<Millis>,
 }
 
+/// One handshake of a source, with what is not the data of `verify`: where its verify token is, and the file that what
+/// it brings is written to.
+#[derive(Clone, Debug)]
+pub struct SourceChallenge {
+    /// Counted from the source: `challenge`, or `challenge.1` in a list.
+    pub key: String,
+    pub spec: verify::ChallengeSpec,
+    pub verify_token: Option<SecretRef>,
+    pub capture_file: Option<PathBuf>,
+}
+
 impl Source {
     fn read(fields: &mut Fields<'_>) -> Source {
-        let secrets =
-            fields.required_list("secrets", l::SECRETS_MAX, "secrets: [ \"env:NAME\" ]", SourceSecret::read);
+        const SECRETS: &str = "secrets: [ \"env:NAME\" ]";
+        let scheme: Option<verify::spec::Spec> = fields.node("scheme").map(|node| probe::read(&node));
+        let preset = fields.optional("preset", values::text);
+        let below = preset.as_deref().and_then(verify::preset).map(|preset| &preset.scheme);
+        let kinds = [scheme.as_ref(), below].map(|scheme| scheme.and_then(|scheme| scheme.kind.as_deref()));
+        let secrets = if kinds.into_iter().flatten().next().is_some_and(verify::spec::may_lack_secrets) {
+            fields.list("secrets", l::SECRETS_MAX, SECRETS, SourceSecret::read)
+        } else {
+            fields.required_list("secrets", l::SECRETS_MAX, SECRETS, SourceSecret::read)
+        };
         Source {
             path: fields.required("path", "path: /webhooks/NAME", values::text).unwrap_or_default(),
-            preset: fields.optional("preset", values::text),
-            scheme: fields.node("scheme").map(|node| probe::read(&node)),
+            preset,
+            scheme,
             event: fields.node("event").map(|node| probe::read(&node)),
+            challenge: fields.node("challenge").map(|node| SourceChallenge::read_all(&node)),
+            sample: fields.node("sample").map(|node| Sample::read(&node)),
             secrets,
+            credentials: fields
+                .entries("credentials", l::SOURCE_CREDENTIALS_MAX, |node| node.read(values::secret)),
             rotation_window: fields.within(
                 "rotation_window",
                 l::ROTATION_WINDOW_DEFAULT,
@@ -388,14 +428,101 @@ impl Source {
     /// # Errors
     /// Everything wrong with it, each with its key counted from the source (`scheme.signature.format`).
     pub fn compile(&self) -> Result<verify::Scheme, Vec<verify::spec::Problem>> {
-        let nothing = verify::spec::Preset::default();
-        let preset = self.preset.as_deref().and_then(verify::preset).unwrap_or(&nothing);
+        let (scheme, event) = self.specs();
+        verify::Scheme::compile(&scheme, &event)
+    }
+
+    /// The source's keys laid over the preset's.
+    pub fn specs(&self) -> (verify::spec::Spec, verify::spec::EventSpec) {
+        let preset = self.preset.as_deref().and_then(verify::preset).cloned().unwrap_or_default();
         let scheme = self.scheme.as_ref().map(|scheme| scheme.over(&preset.scheme));
         let event = self.event.as_ref().map(|event| event.over(&preset.event));
-        verify::Scheme::compile(
-            scheme.as_ref().unwrap_or(&preset.scheme),
-            event.as_ref().unwrap_or(&preset.event),
-        )
+        (scheme.unwrap_or(preset.scheme), event.unwrap_or(preset.event))
+    }
+
+    /// Nothing of its scheme is a preset's: nobody but its writer has tried it.
+    pub fn is_spelled_out(&self) -> bool {
+        let Some(scheme) = &self.scheme else { return false };
+        let preset = self.preset.as_deref().and_then(verify::preset);
+        preset.is_none_or(|preset| scheme.kind.is_some() && scheme.kind != preset.scheme.kind)
+    }
+}
+
+impl Sample {
+    fn read(node: &Node<'_>) -> Sample {
+        match node.value {
+            Value::String(text) => match text.strip_prefix("file:").filter(|path| !path.is_empty()) {
+                Some(path) => Sample::File(node.base().join(path)),
+                None => {
+                    node.error(format!(
+                        "{} is no sample; type `file:PATH`, or `{{ secret: …, headers: …, body: … }}`",
+                        echo(node.value)
+                    ));
+                    Sample::Here(verify::sample::Sample::default())
+                }
+            },
+            _ => Sample::Here(probe::read(node)),
+        }
+    }
+}
+
+impl Source {
+    /// Its handshakes, ready to answer, but for their verify tokens.
+    ///
+    /// # Errors
+    /// Everything wrong with them, each with its key counted from the source (`challenge.respond.json`).
+    pub fn challenges(
+        &self,
+        scheme: &verify::Scheme,
+    ) -> Result<verify::Challenges, Vec<verify::spec::Problem>> {
+        let written = self.challenge.as_ref().map(|list| {
+            list.iter().map(|challenge| (challenge.key.clone(), challenge.spec.clone())).collect::<Vec<_>>()
+        });
+        verify::Challenges::compile(written.as_deref(), self.preset.as_deref(), scheme)
+    }
+
+    /// Whether a handshake brings this secret: then it need not be there before.
+    pub fn is_brought(&self, secret: &SecretRef) -> bool {
+        let Holder::File(path) = &secret.holder else { return false };
+        self.challenge.iter().flatten().any(|challenge| challenge.capture_file.as_ref() == Some(path))
+    }
+}
+
+impl SourceChallenge {
+    fn read_all(node: &Node<'_>) -> Vec<SourceChallenge> {
+        const EXAMPLE: &str = "challenge: { preset: slack }";
+        match node.value {
+            // YAML 1.1 readers take `off` for false, and so do people.
+            Value::Bool(false) => Vec::new(),
+            Value::String(word) if word == "off" || word == "false" => Vec::new(),
+            Value::Array(_) => {
+                node.list(l::CHALLENGES_MAX, EXAMPLE, SourceChallenge::read).unwrap_or_default()
+            }
+            _ => SourceChallenge::read(node).into_iter().collect(),
+        }
+    }
+
+    fn read(node: &Node<'_>) -> Option<SourceChallenge> {
+        if !node.value.is_object() {
+            node.error(format!(
+                "{} is not understood here; type `{{ preset: slack }}`, or `challenge: off` for none",
+                echo(node.value)
+            ));
+            return None;
+        }
+        let token = node.get("verify_token");
+        let token =
+            token.and_then(|token| if token.value.is_object() { token.get("secret") } else { Some(token) });
+        let file = node.get("capture").and_then(|capture| capture.get("file"));
+        // A name of a source has no dot, so the last one is not its own.
+        let from = node.key.rfind(".challenge").map_or(0, |at| at + 1);
+        Some(SourceChallenge {
+            key: node.key[from..].to_owned(),
+            verify_token: token.and_then(|token| token.read(values::secret)),
+            // What is no text is told by the reader of the rest.
+            capture_file: file.filter(|file| file.value.is_string()).and_then(|file| file.read(values::path)),
+            spec: probe::read(node),
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -341,25 +341,41 @@ impl fmt::Display for SecretRef {
     }
 }
 
+impl SecretRef {
+    /// As a flag of the command line has it.
+    ///
+    /// # Errors
+    /// In words, with what to type. Nothing of the text is repeated: it may be the secret itself.
+    pub fn of_flag(flag: &str, text: &str) -> Result<SecretRef, String> {
+        let holder = holder(text, Path::new(""))?;
+        Ok(SecretRef { holder, key: String::new(), at: Origin::Flag(flag.to_owned()) })
+    }
+}
+
+const NEVER: &str = "a secret is never written in this file; type `env:NAME` or `file:PATH`";
+
 /// Nothing of the text is repeated in a message: it may be the secret itself.
 pub(super) fn secret(node: &Node<'_>) -> Result<SecretRef, String> {
-    let never = "a secret is never written in this file; type `env:NAME` or `file:PATH`";
-    let Value::String(text) = node.value else { return Err(never.to_owned()) };
-    let holder = if let Some(name) = text.strip_prefix("env:") {
+    let Value::String(text) = node.value else { return Err(NEVER.to_owned()) };
+    let holder = holder(text, node.base())?;
+    Ok(SecretRef { holder, key: node.key.clone(), at: node.origin() })
+}
+
+fn holder(text: &str, base: &Path) -> Result<Holder, String> {
+    if let Some(name) = text.strip_prefix("env:") {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if name.is_empty() || !name.bytes().all(word) || name.as_bytes()[0].is_ascii_digit() {
             return Err("the name of a variable has only letters, digits and `_`; type `env:NAME`".to_owned());
         }
-        Holder::Environment(name.to_owned())
-    } else if let Some(path) = text.strip_prefix("file:") {
+        return Ok(Holder::Environment(name.to_owned()));
+    }
+    if let Some(path) = text.strip_prefix("file:") {
         if path.is_empty() {
             return Err("the path is missing; type `file:PATH`".to_owned());
         }
-        Holder::File(node.base().join(path))
-    } else {
-        return Err(never.to_owned());
-    };
-    Ok(SecretRef { holder, key: node.key.clone(), at: node.origin() })
+        return Ok(Holder::File(base.join(path)));
+    }
+    Err(NEVER.to_owned())
 }
 
 // === how an editor sees them ===

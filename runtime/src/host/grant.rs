@@ -71,7 +71,7 @@ impl Grant {
         let grant = Grant {
             setup_digest: setup.digest(),
             setup,
-            client: Client::new(grants.name.clone(), network, &grants.networks),
+            client: Client::new(Some(grants.name.clone()), network, &grants.networks),
             origins,
             mask: Arc::new(mask(&secrets)),
             credentials: Credentials { handler: grants.name.clone(), secrets },
@@ -86,7 +86,7 @@ impl Grant {
     pub(super) fn nothing(network: &Network) -> Grant {
         let handler = Name::new("describe").expect("a name of eight letters");
         Grant {
-            client: Client::new(handler.clone(), network, &[]),
+            client: Client::new(Some(handler.clone()), network, &[]),
             origins: Vec::new(),
             mask: Arc::default(),
             credentials: Credentials { handler: handler.clone(), secrets: BTreeMap::new() },

@@ -31,7 +31,7 @@ use ipnet::IpNet;
 
 pub use self::asks::Asks;
 pub use self::http::{
-    UNANSWERED, is_of_the_network, is_safe as is_safe_method, request_body, rewrite_intent,
+    Fetched, Fetcher, UNANSWERED, is_of_the_network, is_safe as is_safe_method, request_body, rewrite_intent,
 };
 pub use self::log::printable;
 pub use self::setup::Setup;

@@ -5,6 +5,8 @@
 //! connection  one connection's times: slow headers, idle, stalled, lingering
 //! receive     the straight line: read, verify, identify, route, accept, answer
 //! read        the exact bytes and headers, capped; budget, share and rate bound them, alarm their time
+//! handshake   what is answered and is no event; capture keeps the secret that one brings
+//! fetched     keys that requests name, from the one host that has them
 //! refusal     the table of everything that is not a 200; remembered keeps the last of them
 //! tls         the certificate, read again when it changes
 //! ```
@@ -30,8 +32,11 @@ use crate::words::time::Millis;
 
 mod alarm;
 mod budget;
+mod capture;
 mod connection;
+mod fetched;
 mod files;
+mod handshake;
 mod rate;
 mod read;
 mod receive;
@@ -44,6 +49,9 @@ mod tests;
 pub mod tls;
 
 use budget::Room;
+pub use capture::{Capture, Renew};
+pub use fetched::{Answered, Fetch, Outward};
+pub use handshake::{Follower, HandshakeFacts, Handshakes};
 use receive::Door;
 use refusal::Refused;
 use remembered::Remembered;
@@ -89,6 +97,9 @@ pub struct Source {
     pub rate: Option<f64>,
     /// The URL as the provider has it, where the scheme signs it; else empty.
     pub public_url: String,
+    pub handshakes: Handshakes,
+    /// How keys are had that requests name; None: the source's own are all there are.
+    pub fetch: Option<Fetch>,
 }
 
 /// Everything between the socket and the ledger.

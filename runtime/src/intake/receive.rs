@@ -18,6 +18,8 @@ use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::budget::Full;
 use super::connection::{Begun, Pulse};
+use super::fetched::{Fetched, wait_by};
+use super::handshake::{self, Shaken};
 use super::rate::Bucket;
 use super::read::{self, Read, client_address};
 use super::refusal::{Answer, Refused, json_answer, shown};
@@ -26,7 +28,7 @@ use super::share::{Address, Stranger};
 use super::{Intake, Refusal, Source};
 use crate::metrics::{ByReason, Metrics, OfSource};
 use crate::store::{Accept, NewDelivery, NewEvent, Receipt};
-use crate::verify::{Identity, Verified};
+use crate::verify::{Identity, Key, Verified};
 use crate::words::event::EventRef;
 use crate::words::limits::{
     ACCEPT_TIME_MIN, ANSWER_TIMEOUT, HEADERS_BYTES_MAX, HEADERS_MAX, VERIFY_INLINE_BYTES_MAX,
@@ -37,8 +39,15 @@ use crate::words::time::Millis;
 pub(super) struct Door {
     pub(super) source: Arc<Source>,
     pub(super) remembered: Remembered,
+    fetched: Arc<Fetched>,
     rate: Option<Bucket>,
     counters: OfSource,
+}
+
+/// What a request was, where it was not refused.
+enum CameTo {
+    Event(Receipt),
+    Handshake(Shaken),
 }
 
 /// What a request knows of its connection.
@@ -61,7 +70,7 @@ impl Intake {
         let handled = match door {
             Some(door) => {
                 let handled = pin!(self.handle(door, &mut begun, connection, address, request)).await;
-                handled.map(|receipt| (door, receipt))
+                handled.map(|came_to| (door, came_to))
             }
             // Its body is not read.
             None => Err(Refused::UnknownPath(shown(request.uri().path()))),
@@ -69,7 +78,8 @@ impl Intake {
         let source = door.map(|door| display(&door.source.name));
         let _answer = debug_span!("answer", source).entered();
         let answer = match handled {
-            Ok((door, receipt)) => door.accepted(&receipt),
+            Ok((door, CameTo::Event(receipt))) => door.accepted(&receipt),
+            Ok((door, CameTo::Handshake(shaken))) => door.answered(shaken, address),
             Err(refused) => {
                 begun.was_refused();
                 self.note(door, &refused, address);
@@ -82,7 +92,7 @@ impl Intake {
         if is_head { without_body(answer) } else { answer }
     }
 
-    /// From the end of the headers to a receipt. Whatever happens, it has an end `ANSWER_TIMEOUT` after the
+    /// From the end of the headers to a receipt, or to a handshake's answer. Whatever happens, it has an end `ANSWER_TIMEOUT` after the
     /// request's first byte: a journal that is stuck does not keep the sender waiting. What it was given it may still
     /// write: the sender comes back, and its copy is then a duplicate.
     async fn handle(
@@ -92,19 +102,22 @@ impl Intake {
         connection: &Connection,
         address: IpAddr,
         request: Request<Incoming>,
-    ) -> Result<Receipt, Refused> {
+    ) -> Result<CameTo, Refused> {
         let (head, body) = request.into_parts();
         door.admits(&head)?;
         let _room = self.requests.hold(1).map_err(|Full| Refused::Requests(self.requests.max()))?;
         let mut stranger = self.stranger(connection, address)?;
-        if let Some(refusing) = self.ledger.refusing() {
+        // Of what is no POST nothing is stored.
+        if head.method == Method::POST
+            && let Some(refusing) = self.ledger.refusing()
+        {
             return Err(refusing.into());
         }
         let answer_by = begun.first_byte_at + ANSWER_TIMEOUT;
         let read = pin!(self.read(head, body, begun, answer_by, &mut stranger))
             .instrument(debug_span!("read", source = %door.source.name))
             .await?;
-        let received = begun.by(answer_by, pin!(self.receive(door, read, stranger))).await;
+        let received = begun.by(answer_by, pin!(self.receive(door, read, stranger, answer_by))).await;
         received.unwrap_or(Err(Refused::NoAnswer))
     }
 
@@ -113,25 +126,39 @@ impl Intake {
         known.unwrap_or_else(|| self.shares.of(address)).request()
     }
 
-    /// The straight line. A receipt is the ledger's word that the event is on disk.
-    async fn receive(&self, door: &Door, read: Read, stranger: Stranger) -> Result<Receipt, Refused> {
-        let verified = door.verify(&read)?;
+    /// The straight line. A receipt is the ledger's word that the event is on disk. A handshake leaves it: where nothing
+    /// signs it before the first step, else after the second.
+    async fn receive(
+        &self,
+        door: &Door,
+        read: Read,
+        stranger: Stranger,
+        answer_by: Instant,
+    ) -> Result<CameTo, Refused> {
+        if let Some(shaken) = handshake::shake(&door.source, &read, false).await? {
+            return Ok(CameTo::Handshake(shaken));
+        }
+        door.may_be_signed(&read)?;
+        let wait_by = wait_by(answer_by, ACCEPT_TIME_MIN);
+        let verified = match door.fetched_key(&read, wait_by).await? {
+            Some(key) => door.verify(&read, std::slice::from_ref(&*key))?,
+            None => door.verify(&read, &door.source.keys.load())?,
+        };
         drop(stranger);
         door.spend()?;
-        let identity = door.identify(&verified, &read);
-        let deliveries = self.route(door, &identity);
-        let event = NewEvent {
-            id: identity.id,
-            event_type: identity.event_type,
-            range: None,
-            test: read.is_test(),
-            deliveries,
-        };
-        let accept = door.accept_of(read, &verified, event);
+        if let Some(shaken) = handshake::shake(&door.source, &read, true).await? {
+            return Ok(CameTo::Handshake(shaken));
+        }
+        door.is_post(&read)?;
+        door.confirm(&verified, &read, wait_by).await?;
+        let test = read.is_test();
+        let named = door.identify(&verified, &read).into_iter();
+        let events = named.map(|identity| self.event(door, identity, test)).collect();
+        let accept = door.accept_of(read, &verified, events);
         let accepted = pin!(self.ledger.accept(accept))
             .instrument(debug_span!("accept", source = %door.source.name))
             .await;
-        Ok(accepted?)
+        Ok(CameTo::Event(accepted?))
     }
 
     async fn read(
@@ -156,6 +183,12 @@ impl Intake {
             body,
             received_at,
         })
+    }
+
+    fn event(&self, door: &Door, identity: Identity, test: bool) -> NewEvent {
+        let deliveries = self.route(door, &identity);
+        let Identity { id, event_type, range, also, .. } = identity;
+        NewEvent { id, also, event_type, range, test, deliveries }
     }
 
     /// An empty answer is a fact: the event is stored, and its history says that nobody wanted it.
@@ -212,6 +245,7 @@ impl Door {
         Door {
             rate: source.rate.map(|per_second| Bucket::new(per_second, now)),
             remembered: Remembered::default(),
+            fetched: Fetched::new(source.name.as_str()),
             counters: metrics.of_source(source.name.as_str()),
             source,
         }
@@ -222,8 +256,9 @@ impl Door {
         if !self.source.enabled {
             return Err(Refused::Disabled(self.source.name.to_string()));
         }
-        if head.method != Method::POST {
-            return Err(Refused::Method(shown(head.method.as_str())));
+        let handshakes = &self.source.handshakes;
+        if head.method != Method::POST && !handshakes.takes(head.method.as_str()) {
+            return Err(Refused::Method { method: shown(head.method.as_str()), allow: handshakes.allow() });
         }
         if head.headers.len() > HEADERS_MAX {
             return Err(Refused::HeadersTooLarge { bytes_max: HEADERS_BYTES_MAX, headers_max: HEADERS_MAX });
@@ -231,12 +266,60 @@ impl Door {
         Ok(())
     }
 
-    fn verify(&self, read: &Read) -> Result<Verified, Refused> {
+    /// An event, or a handshake of a kind that is signed.
+    fn may_be_signed(&self, read: &Read) -> Result<(), Refused> {
+        let method = read.method.as_str();
+        let is_wanted =
+            read.method == Method::POST || self.source.handshakes.challenges().wants_signed(method);
+        if is_wanted { Ok(()) } else { Err(Refused::NoHandshake(shown(method))) }
+    }
+
+    fn is_post(&self, read: &Read) -> Result<(), Refused> {
+        if read.method == Method::POST {
+            Ok(())
+        } else {
+            Err(Refused::NoHandshake(shown(read.method.as_str())))
+        }
+    }
+
+    /// The key that the request names, where the source has none of its own. An ended one is one: a source with a
+    /// secret asks nobody.
+    async fn fetched_key(&self, read: &Read, by: Instant) -> Result<Option<Arc<Key>>, Refused> {
+        let source = &self.source;
+        let Some(fetch) = source.fetch.as_ref().filter(|_| source.keys.load().is_empty()) else {
+            return Ok(None);
+        };
+        let request = read.as_signed(&source.public_url);
+        let Some(wanted) = unhurried(read.body.len(), || source.scheme.wants(request))? else {
+            return Ok(None);
+        };
+        let asking = self.fetched.key(source, fetch, wanted, by);
+        pin!(asking).instrument(debug_span!("fetch", source = %source.name)).await.map(Some)
+    }
+
+    fn verify(&self, read: &Read, keys: &[Key]) -> Result<Verified, Refused> {
         let _verify = debug_span!("verify", source = %self.source.name).entered();
         let source = &self.source;
-        let keys = source.keys.load();
+        if keys.is_empty() && source.handshakes.is_pending() {
+            return Err(Refused::NoSecretYet);
+        }
         let request = read.as_signed(&source.public_url);
-        Ok(unhurried(read.body.len(), || source.scheme.verify(request, &keys, read.received_at))?)
+        let verified = unhurried(read.body.len(), || source.scheme.verify(request, keys, read.received_at))?;
+        if source.handshakes.challenges().signs_for_anybody(&source.scheme, &request) {
+            return Err(Refused::SignedForAnybody);
+        }
+        Ok(verified)
+    }
+
+    /// Does what a genuine request asks for before it is answered. Where that fails the sender comes back.
+    async fn confirm(&self, verified: &Verified, read: &Read, by: Instant) -> Result<(), Refused> {
+        let request = read.as_signed(&self.source.public_url);
+        let Some(ask) = self.source.scheme.follow(verified, request) else { return Ok(()) };
+        let fetch = self.source.fetch.as_ref();
+        let fetch = fetch.ok_or_else(|| Refused::Unconfirmed("there is no way out".to_owned()))?;
+        self.fetched.visit(fetch, ask, by).await?;
+        info!(source = %self.source.name, "the subscription that the sender asked for is confirmed");
+        Ok(())
     }
 
     fn spend(&self) -> Result<(), Refused> {
@@ -249,22 +332,22 @@ impl Door {
     }
 
     /// Never refuses: a genuine event without id or type is stored, and the operator is warned.
-    fn identify(&self, verified: &Verified, read: &Read) -> Identity {
+    fn identify(&self, verified: &Verified, read: &Read) -> Vec<Identity> {
         let _identify = debug_span!("identify", source = %self.source.name).entered();
         let request = read.as_signed(&self.source.public_url);
-        let identity = unhurried(read.body.len(), || self.source.scheme.identify(verified, request));
-        if !identity.warnings.is_empty()
+        let events = unhurried(read.body.len(), || self.source.scheme.identify(verified, request));
+        if let Some(first) = events.iter().find(|event| !event.warnings.is_empty())
             && let Some(left_out) = self.remembered.may_tell("identity", std::time::Instant::now())
         {
-            let (source, warnings) = (&self.source.name, identity.warnings.join(", "));
-            warn!(%source, id = shown(&identity.id), warnings, left_out, "an event is stored without all its names");
+            let (source, warnings) = (&self.source.name, first.warnings.join(", "));
+            warn!(%source, id = shown(&first.id), warnings, left_out, "an event is stored without all its names");
         }
-        identity
+        events
     }
 
     /// What the ledger gets of a request. The rest is dropped here: its headers lie in the connection's buffer, which
     /// is free again while the request waits for the sync.
-    fn accept_of(&self, read: Read, verified: &Verified, event: NewEvent) -> Accept {
+    fn accept_of(&self, read: Read, verified: &Verified, events: Vec<NewEvent>) -> Accept {
         let headers = read.stored_headers(|name| self.source.scheme.carries_secret(name));
         Accept {
             source: self.source.name.clone(),
@@ -275,13 +358,13 @@ impl Door {
             headers,
             body: read.body,
             dedupe_window: self.source.dedupe_window,
-            events: vec![event],
+            events,
         }
     }
 
-    /// The only way to a 200. The same for new and duplicate: both are safe.
+    /// An event's only way to a 200. The same for new and duplicate: both are safe.
     fn accepted(&self, receipt: &Receipt) -> Answer {
-        let OfSource { accepted, duplicates, body_differed } = &self.counters;
+        let OfSource { accepted, duplicates, body_differed, handshakes: _ } = &self.counters;
         for event in receipt.events() {
             if event.duplicate {
                 duplicates.inc()
@@ -295,6 +378,17 @@ impl Door {
             }
         }
         json_answer(StatusCode::OK, Bytes::from_static(br#"{"status":"accepted"}"#))
+    }
+
+    /// The only other way to a 2xx: nothing is stored, and nothing was promised.
+    fn answered(&self, shaken: Shaken, address: IpAddr) -> Answer {
+        let when = shaken.remember(&self.source.handshakes, Millis::now());
+        self.counters.handshakes.inc();
+        // Anybody may ask, and as often as they like.
+        if let Some(left_out) = self.remembered.may_tell("handshake", std::time::Instant::now()) {
+            info!(source = %self.source.name, %address, handshake = when, left_out, "handshake answered");
+        }
+        shaken.answer()
     }
 
     fn warn_of_another_body(&self, event: EventRef) {

@@ -12,6 +12,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 
+use crate::verify::challenge;
 use crate::words::limits::{ANSWER_TIMEOUT, REQUEST_TEXT_CHARS_MAX, RETRY_AFTER_DEFAULT};
 use crate::words::time::Millis;
 use crate::{store, verify};
@@ -39,8 +40,36 @@ pub(super) enum Refused {
     UnknownPath(String),
     #[error("the source is disabled; `enabled: true` in `sources.{0}` opens it")]
     Disabled(String),
-    #[error("a {0} came and a webhook is a POST; nothing is wrong where a browser opened the address")]
-    Method(String),
+    #[error("a {method} came and a webhook is a POST; nothing is wrong where a browser opened the address")]
+    Method { method: String, allow: String },
+    #[error(
+        "a {0} came that is no handshake of this source; nothing is wrong where a browser opened the address, and \
+         `longshore sources show` prints the handshakes"
+    )]
+    NoHandshake(String),
+    #[error("{0}; {advice}", advice = handshake_advice(.0))]
+    Challenge(#[from] challenge::Refused),
+    #[error(
+        "a handshake brought another secret than the one in `{0}`; where you make the webhook anew, type `rm {0}` and \
+         restart the daemon"
+    )]
+    Captured(String),
+    #[error(
+        "the secret that a handshake brought could not be kept: {0}; see that its folder can be written to, and make \
+         the webhook again"
+    )]
+    Capture(String),
+    #[error("the source waits for the handshake that brings its secret; make the webhook at the provider")]
+    NoSecretYet,
+    #[error(
+        "the URL of a handshake was not called: {0}; see the provider's page, where it can be confirmed by hand"
+    )]
+    Follow(String),
+    #[error(
+        "the signature is right, but anybody can have it: what it signs is a text that a handshake of this source is \
+         answered with the secret for; somebody tries to forge events, so stop the address in the firewall"
+    )]
+    SignedForAnybody,
     #[error("the headers did not end within {} s of the request's first byte", .0.as_secs_f32())]
     SlowHeaders(Duration),
     #[error("the body did not end within {} s; the sender or the way to it is slow", .0.as_secs_f32())]
@@ -60,6 +89,14 @@ pub(super) enum Refused {
     Share { max: usize, what: &'static str },
     #[error("{0}")]
     Store(#[from] store::Refused),
+    #[error(
+        "the key that the request names cannot be had: {0}; the sender comes back, and until then see that its host can be reached"
+    )]
+    Keys(String),
+    #[error(
+        "the subscription cannot be confirmed: {0}; the sender comes back, or visit its SubscribeURL yourself"
+    )]
+    Unconfirmed(String),
     #[error("the journal did not answer within {} s; see whether the disk is stuck", ANSWER_TIMEOUT.as_secs())]
     NoAnswer,
     #[error("{0} connections are open already; raise `server.max_connections` if the machine can carry more")]
@@ -105,9 +142,25 @@ impl Refused {
             Refused::Signature(Signature::Malformed(_)) => row(401, "unauthorized", "malformed-signature"),
             Refused::Signature(Signature::Mismatch { .. }) => row(401, "unauthorized", "mismatch"),
             Refused::Signature(Signature::Stale { .. }) => row(401, "unauthorized", "stale"),
+            Refused::Signature(Signature::Expired { .. }) => row(401, "unauthorized", "expired"),
+            Refused::Signature(Signature::NotYet { .. }) => row(401, "unauthorized", "not-yet"),
+            Refused::Signature(Signature::Unfit(_)) => row(401, "unauthorized", "unfit"),
+            Refused::Signature(Signature::Foreign(_)) => row(401, "unauthorized", "foreign"),
+            Refused::Signature(Signature::UnknownKey(_)) => row(401, "unauthorized", "unknown-key"),
             Refused::UnknownPath(_) => noise(404, "not-found", "unknown-path"),
             Refused::Disabled(_) => row(404, "not-found", "disabled"),
-            Refused::Method(_) => noise(405, "method-not-allowed", "method"),
+            Refused::Method { .. } => noise(405, "method-not-allowed", "method"),
+            Refused::NoHandshake(_) => noise(400, "bad-request", "no-handshake"),
+            Refused::Challenge(challenge::Refused::Token(_)) => row(403, "forbidden", "verify-token"),
+            Refused::Challenge(challenge::Refused::Value(_)) => row(400, "bad-request", "handshake-value"),
+            Refused::Challenge(challenge::Refused::NoKey) => {
+                row(401, "unauthorized", "handshake-without-secret")
+            }
+            Refused::Captured(_) => row(403, "forbidden", "secret-kept-already"),
+            Refused::Capture(_) => row(503, "unavailable", "secret-not-kept"),
+            Refused::NoSecretYet => row(401, "unauthorized", "no-secret-yet"),
+            Refused::Follow(_) => row(503, "unavailable", "handshake-url"),
+            Refused::SignedForAnybody => row(401, "unauthorized", "signed-for-anybody"),
             Refused::SlowHeaders(_) => noise(408, "timeout", "slow-headers"),
             Refused::SlowBody(_) => row(408, "timeout", "slow-body"),
             Refused::TooLarge { .. } => row(413, "too-large", "too-large"),
@@ -121,6 +174,8 @@ impl Refused {
             Refused::Store(Store::IndexLag { .. }) => row(503, "busy", "index-lag"),
             Refused::Store(Store::Failed(_)) => row(503, "unavailable", "journal-failed"),
             Refused::Store(Store::Closing) => row(503, "unavailable", "closing"),
+            Refused::Keys(_) => row(503, "unavailable", "keys"),
+            Refused::Unconfirmed(_) => row(503, "unavailable", "unconfirmed"),
             Refused::NoAnswer => row(503, "unavailable", "no-answer"),
             Refused::Connections(_) => row(0, "", "connections"),
             Refused::ConnectionsShare(_) => row(0, "", "connections-from-one-address"),
@@ -138,8 +193,9 @@ impl Refused {
         if let Some(wait) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
-        if row.status == 405 {
-            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        if let Refused::Method { allow, .. } = self {
+            let allow = HeaderValue::from_str(allow).unwrap_or(HeaderValue::from_static("POST"));
+            headers.insert(ALLOW, allow);
         }
         let left_unread = matches!(row.status, 400 | 408 | 413);
         if left_unread && version < Version::HTTP_2 {
@@ -196,8 +252,32 @@ fn advice(refused: &verify::Refused) -> &'static str {
         verify::Refused::Mismatch { .. } => {
             "copy the secret from the sender again, and see that no proxy rewrites the body"
         }
-        verify::Refused::Stale { .. } => {
+        verify::Refused::Unfit(_) => {
+            "see that no proxy rewrites the body or the URL, and that the scheme's `claims` are this sender's"
+        }
+        verify::Refused::Foreign(_) => {
+            "add it to the scheme if it is yours, else somebody sends to a path of yours"
+        }
+        verify::Refused::UnknownKey(_) => {
+            "see that the scheme names the right host of keys; somebody who makes keys up also looks like this"
+        }
+        verify::Refused::Stale { .. } | verify::Refused::Expired { .. } | verify::Refused::NotYet { .. } => {
             "see that this machine's clock is right (`timedatectl`); an old request sent again also looks like this"
+        }
+    }
+}
+
+/// What to do about a handshake that was refused, beyond what `verify` says was wrong with it.
+fn handshake_advice(refused: &challenge::Refused) -> &'static str {
+    match refused {
+        challenge::Refused::Token(_) => {
+            "see that the provider's page and `challenge.verify_token` have the same one; others may also just try"
+        }
+        challenge::Refused::Value(_) => {
+            "see `challenge.require`; where the provider really sends such a value, widen its pattern"
+        }
+        challenge::Refused::NoKey => {
+            "see `longshore sources show` for the ends of its secrets, and write a new one"
         }
     }
 }
@@ -218,9 +298,25 @@ mod tests {
             Refused::Signature(Signature::Malformed("`t` is missing".into())),
             Refused::Signature(Signature::Mismatch { tried: 2 }),
             Refused::Signature(Signature::Stale { age_s: 301, tolerance_s: 300 }),
+            Refused::Signature(Signature::Expired { ago_s: 240 }),
+            Refused::Signature(Signature::NotYet { in_s: 240 }),
+            Refused::Signature(Signature::Unfit("the body is another".into())),
+            Refused::Signature(Signature::Foreign(
+                "the topic `a` is not one of the scheme's `topics`".into(),
+            )),
+            Refused::Signature(Signature::UnknownKey("Plaid has no such key".into())),
             Refused::UnknownPath("/wp-login.php".into()),
             Refused::Disabled("sendpilot".into()),
-            Refused::Method("GET".into()),
+            Refused::Method { method: "GET".into(), allow: "POST".into() },
+            Refused::NoHandshake("GET".into()),
+            Refused::Challenge(challenge::Refused::Token("query parameter `hub.verify_token`".into())),
+            Refused::Challenge(challenge::Refused::Value("query parameter `crc_token` is absent".into())),
+            Refused::Challenge(challenge::Refused::NoKey),
+            Refused::Captured("secrets/asana".into()),
+            Refused::Capture("`secrets/asana`: no space left".into()),
+            Refused::NoSecretYet,
+            Refused::Follow("it was answered 403".into()),
+            Refused::SignedForAnybody,
             Refused::SlowHeaders(Duration::from_secs(5)),
             Refused::SlowBody(Duration::from_secs(8)),
             Refused::TooLarge { bytes_max: 5_242_880 },
@@ -238,6 +334,8 @@ mod tests {
             Refused::Store(Store::IndexLag { records: 100_001 }),
             Refused::Store(Store::Failed("fdatasync: EIO".into())),
             Refused::Store(Store::Closing),
+            Refused::Keys("its host did not answer in time".into()),
+            Refused::Unconfirmed("the answer was 403".into()),
             Refused::NoAnswer,
             Refused::Connections(4096),
             Refused::ConnectionsShare(1024),
@@ -254,9 +352,23 @@ mod tests {
             "401 unauthorized malformed-signature",
             "401 unauthorized mismatch",
             "401 unauthorized stale",
+            "401 unauthorized expired",
+            "401 unauthorized not-yet",
+            "401 unauthorized unfit",
+            "401 unauthorized foreign",
+            "401 unauthorized unknown-key",
             "404 not-found unknown-path",
             "404 not-found disabled",
             "405 method-not-allowed method",
+            "400 bad-request no-handshake",
+            "403 forbidden verify-token",
+            "400 bad-request handshake-value",
+            "401 unauthorized handshake-without-secret",
+            "403 forbidden secret-kept-already",
+            "503 unavailable secret-not-kept",
+            "401 unauthorized no-secret-yet",
+            "503 unavailable handshake-url",
+            "401 unauthorized signed-for-anybody",
             "408 timeout slow-headers",
             "408 timeout slow-body",
             "413 too-large too-large",
@@ -270,6 +382,8 @@ mod tests {
             "503 busy index-lag",
             "503 unavailable journal-failed",
             "503 unavailable closing",
+            "503 unavailable keys",
+            "503 unavailable unconfirmed",
             "503 unavailable no-answer",
             "0  connections",
             "0  connections-from-one-address",
@@ -325,6 +439,20 @@ mod tests {
             seen.insert((head, body));
         }
         assert_eq!(seen.len(), 1);
+    }
+
+    #[test]
+    fn a_signature_that_anybody_can_have_looks_like_a_bad_one() {
+        let bad = Refused::Signature(verify::Refused::Mismatch { tried: 1 }).row();
+        for refused in [Refused::SignedForAnybody, Refused::NoSecretYet] {
+            assert_eq!((refused.row().status, refused.row().told), (bad.status, bad.told), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_405_names_the_methods_that_there_are() {
+        let refused = Refused::Method { method: "PUT".into(), allow: "GET, POST".into() };
+        assert_eq!(refused.answer(Version::HTTP_11).headers()[ALLOW], "GET, POST");
     }
 
     #[test]

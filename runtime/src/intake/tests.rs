@@ -69,6 +69,8 @@ fn source(name: &str) -> Source {
         dedupe_window: Duration::from_secs(3600),
         rate: None,
         public_url: String::new(),
+        handshakes: Handshakes::default(),
+        fetch: None,
     }
 }
 
@@ -208,7 +210,7 @@ impl Event {
 }
 
 fn sign(secret: &str, id: &str, body: &[u8], now: Millis) -> Vec<(String, String)> {
-    source("x").scheme.sign(&Secret::new(secret), id, "message.received", body, "", now).unwrap()
+    source("x").scheme.sign(&Secret::new(secret), id, "message.received", body, "", now).unwrap().headers
 }
 
 fn request(method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
@@ -532,6 +534,187 @@ async fn a_connection_over_the_cap_is_closed() {
     house.until(|house| house.intake.in_flight().connections == 0).await;
     assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
     assert_eq!(house.reasons_elsewhere(), ["connections"]);
+    house.closed().await;
+}
+
+// === handshakes ===
+
+/// SendPilot with X's handshake, which nobody signs, and Slack's, which is signed.
+fn shaking() -> Source {
+    let source = source("sendpilot");
+    let written = ["x", "slack"].map(|name| {
+        let spec = serde_json::json!({ "preset": name });
+        ("challenge".to_owned(), serde_json::from_value(spec).unwrap())
+    });
+    let challenges = verify::Challenges::compile(Some(&written), None, &source.scheme).unwrap();
+    Source { handshakes: Handshakes::new(challenges, Vec::new()), ..source }
+}
+
+fn crc(token: &str) -> Vec<u8> {
+    request("GET", &format!("{PATH}?crc_token={token}"), &[], b"")
+}
+
+#[tokio::test]
+async fn a_handshake_is_answered_counted_and_not_stored() {
+    let house = House::open(options(), vec![shaking()]).await;
+    let answer = house.raw(&crc("abc")).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.starts_with(r#"{"response_token":"sha256="#), "{answer:?}");
+    let names: Vec<_> = answer.headers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["connection", "content-length", "content-type", "date", "x-content-type-options"]);
+    let body = r#"{"type":"url_verification","challenge":"3eZbrw1a"}"#;
+    assert_eq!(house.post(PATH, &[], body.as_bytes()).await.told(), UNAUTHORIZED);
+    let signed = sign(SECRET, "", body.as_bytes(), Millis::now());
+    assert_eq!(house.post(PATH, &signed, body.as_bytes()).await.told(), (200, "3eZbrw1a"));
+    assert!(house.events().await.is_empty());
+    let text = house.metrics.encode();
+    assert!(text.contains(r#"longshore_handshakes_answered_total{source="sendpilot"} 2"#), "{text}");
+    assert!(text.contains(r#"longshore_events_accepted_total{source="sendpilot"} 0"#), "{text}");
+    let facts = house.intake.sources()[&Name::new("sendpilot").unwrap()].handshakes.facts();
+    let facts: Vec<_> =
+        facts.iter().map(|f| (f.when.as_str(), f.signed, f.answered, f.last.is_some())).collect();
+    assert_eq!(
+        facts,
+        [
+            ("GET with query parameter `crc_token`", false, 1, true),
+            ("POST with JSON field `type` = url_verification", true, 1, true)
+        ]
+    );
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_source_takes_the_methods_of_its_handshakes_and_no_others() {
+    let house = House::open(options(), vec![shaking(), source("other")]).await;
+    for method in ["HEAD", "PUT", "DELETE", "OPTIONS"] {
+        let answer = house.raw(&request(method, PATH, &[], b"")).await;
+        assert_eq!((answer.status, answer.headers["allow"].as_str()), (405, "GET, POST"), "{method}");
+    }
+    for method in ["GET", "HEAD"] {
+        let answer = house.raw(&request(method, "/webhooks/other?crc_token=abc", &[], b"")).await;
+        assert_eq!((answer.status, answer.headers["allow"].as_str()), (405, "POST"), "{method}");
+    }
+    let bad_request = (400, r#"{"error":"bad-request"}"#);
+    assert_eq!(house.raw(&request("GET", PATH, &[], b"")).await.told(), bad_request);
+    assert_eq!(house.raw(&crc("a:b")).await.told(), bad_request);
+    assert_eq!(house.reasons("sendpilot")[4..], ["no-handshake", "handshake-value"]);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn strangers_handshakes_take_no_more_than_a_share_and_nothing_of_the_rate() {
+    let limited = Source { rate: Some(0.001), ..shaking() };
+    let house = House::open(Options { connections_max: 256, ..options() }, vec![limited]).await;
+    for _ in 0..5 {
+        assert_eq!(house.raw(&crc("abc")).await.status, 200);
+    }
+    let share = share_of(house.intake.options.requests_max);
+    let mut held = Vec::new();
+    for _ in 0..share {
+        let mut stream = house.tcp().await;
+        let unfinished = request("GET", &format!("{PATH}?crc_token=abc"), &[], b"x");
+        stream.write_all(&unfinished[..unfinished.len() - 1]).await.unwrap();
+        held.push(stream);
+    }
+    house.until(|house| house.intake.in_flight().requests == share).await;
+    assert_eq!(house.raw(&crc("abc")).await.told(), (503, r#"{"error":"busy"}"#));
+    assert_eq!(house.reasons("sendpilot"), ["too-much-from-one-address"]);
+    drop(held);
+    house.until(|house| house.intake.in_flight().requests == 0).await;
+    assert_eq!(house.send(&event("evt_1")).await.told(), ACCEPTED, "the rate was not used up");
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn what_is_signed_for_anybody_is_no_event() {
+    let spec = serde_json::json!({
+        "type": "hmac", "algorithm": "sha256", "signed": "{body}",
+        "signature": {"from": "header:X-Sig", "format": "prefixed", "prefix": "sha256=", "encoding": "base64"},
+    });
+    let scheme = serde_json::from_value(spec).unwrap();
+    let scheme = verify::Scheme::compile(&scheme, &verify::spec::EventSpec::default()).unwrap();
+    let keys = ArcSwap::from_pointee(vec![scheme.key(&Secret::new(SECRET), None).unwrap()]);
+    let house = House::open(options(), vec![Source { scheme, keys, ..shaking() }]).await;
+    let answer = house.raw(&crc("12345")).await;
+    let signature = answer.body.split('"').nth(3).unwrap().to_owned();
+    let forged = [("x-sig".to_owned(), signature)];
+    assert_eq!(house.post(PATH, &forged, b"12345").await.told(), UNAUTHORIZED);
+    assert_eq!(house.reasons("sendpilot"), ["signed-for-anybody"]);
+    assert!(house.events().await.is_empty());
+    house.closed().await;
+}
+
+/// A source that waits for Asana's handshake, and where its secret is kept.
+fn waiting(folder: &std::path::Path, renew: capture::Renew) -> (Source, PathBuf) {
+    let file = folder.join("asana");
+    let source = source("sendpilot");
+    let spec = serde_json::json!({"preset": "asana", "capture": {"file": "asana"}});
+    let written = ("challenge".to_owned(), serde_json::from_value(spec).unwrap());
+    let challenges = verify::Challenges::compile(Some(&[written]), None, &source.scheme).unwrap();
+    let capture = Capture::new(file.clone(), None, renew);
+    let handshakes = Handshakes::new(challenges, vec![(0, capture)]);
+    (Source { handshakes, keys: ArcSwap::from_pointee(Vec::new()), ..source }, file)
+}
+
+/// Keys from the file, as at the start.
+fn renew_from(file: PathBuf) -> capture::Renew {
+    Box::new(move || {
+        let read = std::fs::read(&file);
+        Box::pin(async move {
+            let secret = Secret::new(read.map_err(|e| e.to_string())?);
+            Ok(vec![source("x").scheme.key(&secret, None)?])
+        })
+    })
+}
+
+const BROUGHT: &str = "a_secret_of_the_sender_s";
+
+fn brought(secret: &str) -> Vec<u8> {
+    request("POST", PATH, &[("X-Hook-Secret".to_owned(), secret.to_owned())], b"")
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_put_to_use_is_not_answered_200() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let folder = tempfile::tempdir().unwrap();
+    let fails = Arc::new(AtomicBool::new(true));
+    let (again, good) = (Arc::clone(&fails), renew_from(folder.path().join("asana")));
+    let renew: capture::Renew = Box::new(move || match again.load(Ordering::SeqCst) {
+        true => Box::pin(async { Err("the ledger is closing".to_owned()) }),
+        false => good(),
+    });
+    let (source, file) = waiting(folder.path(), renew);
+    let house = House::open(options(), vec![source]).await;
+    let event = event("evt_1");
+    let body = event.body.as_bytes();
+    let send = async || house.post(PATH, &sign(BROUGHT, &event.id, body, Millis::now()), body).await;
+    assert_eq!(house.raw(&brought(BROUGHT)).await.told(), (503, r#"{"error":"unavailable"}"#));
+    fails.store(false, Ordering::SeqCst);
+    assert_eq!(send().await.told(), UNAUTHORIZED);
+    // The sender comes back with the same one, and nobody else gets in between.
+    assert_eq!(house.raw(&brought("another_secret_of_a_stranger")).await.status, 403);
+    let answer = house.raw(&brought(BROUGHT)).await;
+    assert_eq!((answer.status, answer.headers["x-hook-secret"].as_str()), (200, BROUGHT));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), BROUGHT);
+    assert_eq!(send().await.told(), ACCEPTED);
+    assert_eq!(house.reasons("sendpilot"), ["secret-not-kept", "no-secret-yet", "secret-kept-already"]);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn of_many_handshakes_at_once_one_brings_its_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, file) = waiting(folder.path(), renew_from(folder.path().join("asana")));
+    let house = House::open(options(), vec![source]).await;
+    let secrets: Vec<String> = (0..8).map(|n| format!("a_secret_and_its_number_is_{n}")).collect();
+    let requests: Vec<_> = secrets.iter().map(|secret| brought(secret)).collect();
+    let asked = requests.iter().map(|sent| house.raw(sent));
+    let answers = futures_util::future::join_all(asked).await;
+    let good: Vec<usize> = (0..8).filter(|at| answers[*at].status == 200).collect();
+    assert_eq!(good.len(), 1, "{answers:?}");
+    assert!(answers.iter().all(|answer| [200, 403].contains(&answer.status)), "{answers:?}");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), secrets[good[0]]);
     house.closed().await;
 }
 
@@ -914,5 +1097,211 @@ async fn a_certificate_that_cannot_be_read_is_said_at_start() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = intake.serve(listener, CancellationToken::new()).await.unwrap_err();
     assert!(error.to_string().starts_with("certificate `missing.pem`: cannot be read"), "{error}");
+    house.closed().await;
+}
+
+// === keys that requests name ===
+
+/// A host of keys, and of subscriptions to confirm.
+#[derive(Default)]
+struct Keys {
+    asked: std::sync::Mutex<Vec<verify::Ask>>,
+    answers: std::sync::Mutex<std::collections::VecDeque<Result<Answered, String>>>,
+}
+
+impl Keys {
+    fn will(self: &Arc<Self>, status: u16, body: impl Into<Vec<u8>>) {
+        self.answers.lock().unwrap().push_back(Ok(Answered { status, body: body.into() }));
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(|ask| ask.url.clone()).collect()
+    }
+}
+
+impl Outward for Keys {
+    fn send(
+        &self,
+        ask: verify::Ask,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Answered, String>> + Send + '_>> {
+        self.asked.lock().unwrap().push(ask);
+        let next = self.answers.lock().unwrap().pop_front();
+        Box::pin(async move { next.unwrap_or_else(|| Err("nobody is there".to_owned())) })
+    }
+}
+
+/// A source whose keys are asked for.
+fn asking(name: &str, scheme: &serde_json::Value, keys: &Arc<Keys>) -> Source {
+    let preset = verify::preset(name).unwrap();
+    let upper: verify::spec::Spec = serde_json::from_value(scheme.clone()).unwrap();
+    let scheme = verify::Scheme::compile(&upper.over(&preset.scheme), &preset.event).unwrap();
+    let credentials = ["client_id", "secret"].map(|name| (name.to_owned(), Secret::new("x")));
+    let out = Arc::clone(keys) as Arc<dyn Outward>;
+    Source {
+        scheme,
+        keys: ArcSwap::default(),
+        fetch: Some(Fetch { out, credentials: credentials.into() }),
+        ..source(name)
+    }
+}
+
+fn vector(id: &str) -> serde_json::Value {
+    let all: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("../../../tests/vectors/builtin.json")).unwrap();
+    all.into_iter().find(|vector| vector["id"] == id).unwrap()
+}
+
+const TOPIC: &str = "arn:aws:sns:us-west-2:123456789012:MyTopic";
+const CERTIFICATE: &str =
+    "https://sns.us-west-2.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem";
+
+async fn sns_house(keys: &Arc<Keys>) -> House {
+    let topics = serde_json::json!({ "topics": [TOPIC] });
+    let options = Options { body_bytes_max: 10_000, ..options() };
+    House::open(options, vec![asking("aws-sns", &topics, keys)]).await
+}
+
+async fn post_vector(house: &House, id: &str) -> Answer {
+    let vector = vector(id);
+    let path = format!("/webhooks/{}", vector["provider"].as_str().unwrap());
+    house.post(&path, &[], vector["body"].as_str().unwrap().as_bytes()).await
+}
+
+#[tokio::test]
+async fn a_message_of_sns_is_proved_by_the_certificate_that_it_names() {
+    let keys = Arc::new(Keys::default());
+    let house = sns_house(&keys).await;
+    keys.will(200, vector("aws-sns-notification")["secret"].as_str().unwrap());
+    assert_eq!(post_vector(&house, "aws-sns-notification").await.told(), ACCEPTED);
+    assert_eq!(post_vector(&house, "aws-sns-subject").await.told(), ACCEPTED);
+    assert_eq!(keys.asked(), [CERTIFICATE]);
+    let events = house.events().await;
+    assert_eq!((events.len(), events[0].event_type.as_str()), (1, "Notification"), "one id, two copies");
+    for (id, reason) in [
+        ("aws-sns-evil-cert-1", "malformed-signature"),
+        ("aws-sns-evil-cert-6", "malformed-signature"),
+        ("aws-sns-downgrade-1", "malformed-signature"),
+        ("aws-sns-message-twice", "malformed-signature"),
+        ("aws-sns-version-1-says-2", "mismatch"),
+    ] {
+        assert_eq!(post_vector(&house, id).await.told(), UNAUTHORIZED, "{id}");
+        assert_eq!(house.reasons("aws-sns").last().unwrap(), reason, "{id}");
+    }
+    assert_eq!(keys.asked().len(), 1, "nobody is asked about what can be refused at once");
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_listed_is_refused_before_anybody_is_asked() {
+    let keys = Arc::new(Keys::default());
+    let other = serde_json::json!({ "topics": [format!("{TOPIC}-2")] });
+    let options = Options { body_bytes_max: 10_000, ..options() };
+    let house = House::open(options, vec![asking("aws-sns", &other, &keys)]).await;
+    assert_eq!(post_vector(&house, "aws-sns-notification").await.told(), UNAUTHORIZED);
+    assert_eq!(post_vector(&house, "aws-sns-subscription").await.told(), UNAUTHORIZED);
+    assert_eq!(house.reasons("aws-sns"), ["foreign", "foreign"]);
+    assert!(keys.asked().is_empty());
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_had_is_503_and_one_that_there_is_not_is_401() {
+    let keys = Arc::new(Keys::default());
+    let house = sns_house(&keys).await;
+    let answer = post_vector(&house, "aws-sns-notification").await;
+    assert_eq!(answer.told(), (503, r#"{"error":"unavailable"}"#));
+    assert_eq!(answer.headers["retry-after"], "5");
+    assert_eq!(house.reasons("aws-sns"), ["keys"]);
+    house.closed().await;
+
+    let keys = Arc::new(Keys::default());
+    let house = sns_house(&keys).await;
+    keys.will(404, "");
+    assert_eq!(post_vector(&house, "aws-sns-notification").await.told(), UNAUTHORIZED);
+    assert_eq!(house.reasons("aws-sns"), ["unknown-key"]);
+    assert!(house.events().await.is_empty());
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_subscription_is_confirmed_before_it_is_answered() {
+    let keys = Arc::new(Keys::default());
+    let house = sns_house(&keys).await;
+    keys.will(200, vector("aws-sns-subscription")["secret"].as_str().unwrap());
+    keys.will(403, "no");
+    let answer = post_vector(&house, "aws-sns-subscription").await;
+    assert_eq!(answer.told(), (503, r#"{"error":"unavailable"}"#));
+    assert_eq!(house.reasons("aws-sns"), ["unconfirmed"]);
+    assert!(house.events().await.is_empty(), "what is not confirmed is not stored: the sender comes back");
+
+    keys.will(200, "<ConfirmSubscriptionResponse/>");
+    assert_eq!(post_vector(&house, "aws-sns-subscription").await.told(), ACCEPTED);
+    let asked = keys.asked();
+    assert_eq!(asked.len(), 3);
+    assert!(
+        asked[2].starts_with("https://sns.us-west-2.amazonaws.com/?Action=ConfirmSubscription&"),
+        "{asked:?}"
+    );
+    let events = house.events().await;
+    assert_eq!((events.len(), events[0].event_type.as_str()), (1, "SubscriptionConfirmation"));
+
+    // A farewell is an event; to follow its URL would be to subscribe again. A tampered one asks nobody.
+    assert_eq!(post_vector(&house, "aws-sns-unsubscribe").await.told(), ACCEPTED);
+    assert_eq!(post_vector(&house, "aws-sns-confirmation-elsewhere").await.told(), UNAUTHORIZED);
+    assert_eq!(keys.asked().len(), 3);
+    house.closed().await;
+}
+
+#[tokio::test]
+async fn a_source_with_a_secret_asks_nobody() {
+    let keys = Arc::new(Keys::default());
+    let topics = serde_json::json!({ "topics": [TOPIC] });
+    let secret = Secret::new(vector("aws-sns-notification")["secret"].as_str().unwrap());
+    let ended = Some(Millis(1));
+    for (ends, told) in [(None, ACCEPTED), (ended, UNAUTHORIZED)] {
+        let mut source = asking("aws-sns", &topics, &keys);
+        source.keys = ArcSwap::from_pointee(vec![source.scheme.key(&secret, ends).unwrap()]);
+        let options = Options { body_bytes_max: 10_000, ..options() };
+        let house = House::open(options, vec![source]).await;
+        assert_eq!(post_vector(&house, "aws-sns-notification").await.told(), told);
+        house.closed().await;
+    }
+    assert!(keys.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_of_plaids_is_proved_by_the_key_that_it_names() {
+    use base64::Engine as _;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING as ES256, EcdsaKeyPair, KeyPair};
+    let encoded = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let random = ring::rand::SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ES256, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ES256, document.as_ref(), &random).unwrap();
+    let point = pair.public_key().as_ref();
+    let answer = serde_json::json!({"key": {
+        "alg": "ES256", "crv": "P-256", "kid": "k1", "kty": "EC", "use": "sig", "expired_at": null,
+        "x": encoded(&point[1..33]), "y": encoded(&point[33..]),
+    }});
+    let token = |body: &[u8]| {
+        let digest = crate::words::digest::Digest::of(body);
+        let claims =
+            serde_json::json!({"iat": Millis::now().0 / 1000, "request_body_sha256": digest.to_string()});
+        let signed = format!(
+            "{}.{}",
+            encoded(br#"{"alg":"ES256","kid":"k1"}"#),
+            encoded(claims.to_string().as_bytes())
+        );
+        let signature = pair.sign(&random, signed.as_bytes()).unwrap();
+        vec![("Plaid-Verification".to_owned(), format!("{signed}.{}", encoded(signature.as_ref())))]
+    };
+    let keys = Arc::new(Keys::default());
+    let house = House::open(options(), vec![asking("plaid", &serde_json::json!({}), &keys)]).await;
+    keys.will(200, answer.to_string());
+    let body = br#"{"webhook_type":"ITEM","webhook_code":"ERROR"}"#;
+    assert_eq!(house.post("/webhooks/plaid", &token(body), body).await.told(), ACCEPTED);
+    assert_eq!(house.post("/webhooks/plaid", &token(body), b"{}").await.told(), UNAUTHORIZED);
+    assert_eq!(house.reasons("plaid"), ["unfit"]);
+    assert_eq!(keys.asked(), ["https://production.plaid.com/webhook_verification_key/get"]);
+    assert_eq!(house.events().await[0].event_type, "ERROR");
     house.closed().await;
 }

@@ -14,11 +14,22 @@ use crate::words::time::Millis;
 
 /// An event of the request, and what is known of it so far.
 struct Incoming {
+    /// Of its id, and of its second name.
     hash: Hash,
+    also: Option<Hash>,
     body_hash: u64,
     /// In the journal already, or after this request.
     stored: Option<Stored>,
 }
+
+impl Incoming {
+    fn keys(&self) -> impl Iterator<Item = Hash> + use<> {
+        std::iter::once(self.hash).chain(self.also)
+    }
+}
+
+/// The new events of a request by their place in it, each with the claims of its keys.
+type New = BTreeMap<usize, Vec<Mine>>;
 
 pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, Refused> {
     if let Some(stopped) = core.health.stopped() {
@@ -27,16 +38,7 @@ pub(super) async fn accept(core: &Arc<Core>, accept: Accept) -> Result<Receipt, 
     check(&accept)?;
     let now = core.clock.expiry(accept.received_at);
     let mut incoming = identify(&accept);
-    // Keys in their order: two requests that share several cannot wait for each other in a circle.
-    let order: BTreeMap<Hash, usize> =
-        incoming.iter().enumerate().map(|(at, event)| (event.hash, at)).rev().collect();
-    let mut new: BTreeMap<usize, Mine> = BTreeMap::new();
-    for (hash, at) in order {
-        match claim(core, hash, now).await? {
-            Claimed::New(mine) => drop(new.insert(at, mine)),
-            Claimed::Known(stored) => incoming[at].stored = Some(stored),
-        }
-    }
+    let new = claim_all(core, &mut incoming, now).await?;
     let received_at = accept.received_at;
     let positions =
         if new.is_empty() { BTreeMap::new() } else { write(core, accept, &incoming, new, now).await? };
@@ -66,6 +68,7 @@ fn check(accept: &Accept) -> Result<(), Refused> {
 fn identify(accept: &Accept) -> Vec<Incoming> {
     let incoming = |event: &NewEvent| Incoming {
         hash: key_of(accept.source.as_str(), &event.id),
+        also: event.also.as_deref().map(|also| key_of(accept.source.as_str(), also)),
         body_hash: body_hash(&super::codec::body_of(&accept.body, event.range)),
         stored: None,
     };
@@ -77,6 +80,30 @@ fn identify(accept: &Accept) -> Vec<Incoming> {
 enum Claimed {
     New(Mine),
     Known(Stored),
+}
+
+/// Says of each event whether it is new: none of its keys is known, nor an earlier event's of this request.
+async fn claim_all(core: &Arc<Core>, incoming: &mut [Incoming], now: Millis) -> Result<New, Refused> {
+    // Keys in their order: two requests that share several cannot wait for each other in a circle.
+    let keys = |(at, event): (usize, &Incoming)| event.keys().map(move |key| (key, at));
+    let owners: BTreeMap<Hash, usize> = incoming.iter().enumerate().rev().flat_map(keys).collect();
+    let (mut mine, mut known) = (BTreeMap::new(), BTreeMap::new());
+    for key in owners.keys() {
+        match claim(core, *key, now).await? {
+            Claimed::New(claim) => drop(mine.insert(*key, claim)),
+            Claimed::Known(stored) => drop(known.insert(*key, stored)),
+        }
+    }
+    let mut new = New::new();
+    for (at, event) in incoming.iter_mut().enumerate() {
+        if event.keys().all(|key| owners[&key] == at && mine.contains_key(&key)) {
+            new.insert(at, event.keys().filter_map(|key| mine.remove(&key)).collect());
+        } else {
+            event.stored = event.keys().find_map(|key| known.get(&key).copied());
+        }
+    }
+    // What is left are other names of events that are known: whoever waits for one of them asks for himself.
+    Ok(new)
 }
 
 /// Ours to write, or known: to the index, or to another copy that was first.
@@ -116,13 +143,14 @@ async fn write(
     core: &Core,
     accept: Accept,
     incoming: &[Incoming],
-    new: BTreeMap<usize, Mine>,
+    new: New,
     now: Millis,
 ) -> Result<BTreeMap<usize, Stored>, Refused> {
     let record = record_of(accept, incoming, &new, now, core.machine.now_us());
     let draft = super::codec::draft_accept(&record);
-    let places: Vec<(usize, Arc<Claim>)> = new.iter().map(|(at, mine)| (*at, mine.claim.clone())).collect();
-    let job = Box::new(AcceptJob { draft, record, claims: new.into_values().collect() });
+    let places: Vec<(usize, Arc<Claim>)> =
+        new.iter().filter_map(|(at, mine)| Some((*at, mine.first()?.claim.clone()))).collect();
+    let job = Box::new(AcceptJob { draft, record, claims: new.into_values().flatten().collect() });
     let too_large = (job.draft.bytes() > RECORD_BYTES_MAX).then(|| {
         Refused::Failed(format!("a record of {} bytes is too large for the journal", job.draft.bytes()))
     });
@@ -148,16 +176,11 @@ async fn write(
 }
 
 /// The record of the new events. Takes what it can: the body is copied once, when it is encoded.
-fn record_of(
-    accept: Accept,
-    incoming: &[Incoming],
-    new: &BTreeMap<usize, Mine>,
-    now: Millis,
-    queued_us: u64,
-) -> AcceptRecord {
+fn record_of(accept: Accept, incoming: &[Incoming], new: &New, now: Millis, queued_us: u64) -> AcceptRecord {
     let is_new = |(at, _): &(usize, NewEvent)| new.contains_key(at);
     let event = |(at, event): (usize, NewEvent)| EventRecord {
         id: event.id,
+        also: incoming[at].also,
         event_type: event.event_type,
         range: event.range,
         test: event.test,
@@ -184,17 +207,19 @@ fn record_of(
 /// One row for each event of the request, in its order.
 fn receipt(incoming: Vec<Incoming>, new: &BTreeMap<usize, Stored>) -> Receipt {
     let mut places: BTreeMap<Hash, Stored> = BTreeMap::new();
+    let mut events = Vec::with_capacity(incoming.len());
     for (at, event) in incoming.iter().enumerate() {
-        if let Some(stored) = event.stored.or_else(|| new.get(&at).copied()) {
-            places.insert(event.hash, stored);
+        // A copy of an earlier event of this request is where that one is.
+        let stored = event.stored.or_else(|| new.get(&at).copied());
+        let stored = stored.or_else(|| event.keys().find_map(|key| places.get(&key).copied()));
+        let stored = stored.expect("an event is new, known, or a copy of one before it");
+        for key in event.keys() {
+            places.entry(key).or_insert(stored);
         }
+        let body_differs = stored.body_hash != event.body_hash;
+        events.push(Accepted { event: stored.event, duplicate: !new.contains_key(&at), body_differs });
     }
-    let accepted = |(at, event): (usize, &Incoming)| {
-        let stored = places[&event.hash];
-        let duplicate = !new.contains_key(&at);
-        Accepted { event: stored.event, duplicate, body_differs: stored.body_hash != event.body_hash }
-    };
-    Receipt { events: incoming.iter().enumerate().map(accepted).collect() }
+    Receipt { events }
 }
 
 fn count_redeliveries(core: &Core, receipt: &Receipt, at: Millis) {

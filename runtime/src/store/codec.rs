@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::claims::{Hash, key_of};
 use super::journal::Draft;
 use super::{NewDelivery, Ruling, Status};
 use crate::words::attempt::{Attempt, Verdict};
@@ -101,6 +102,8 @@ pub(super) struct AcceptRecord {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct EventRecord {
     pub id: String,
+    /// The key of its second name.
+    pub also: Option<Hash>,
     pub event_type: String,
     pub range: Option<(u32, u32)>,
     pub test: bool,
@@ -410,6 +413,11 @@ pub(super) fn body_of(body: &Bytes, range: Option<(u32, u32)>) -> Bytes {
 }
 
 impl EventRecord {
+    /// What a copy of it is known by: the key of its id, then that of its second name.
+    pub(super) fn keys(&self, source: &Name) -> impl Iterator<Item = Hash> {
+        std::iter::once(key_of(source.as_str(), &self.id)).chain(self.also)
+    }
+
     fn encode(&self, out: &mut Out) {
         out.text(&self.id);
         out.text(&self.event_type);
@@ -417,7 +425,10 @@ impl EventRecord {
             out.u32(from);
             out.u32(to);
         });
-        out.flag(self.test);
+        out.u8(u8::from(self.test) | u8::from(self.also.is_some()) << 1);
+        if let Some(also) = &self.also {
+            out.raw(also);
+        }
         out.u64(self.body_hash);
         out.len(self.deliveries.len());
         for delivery in &self.deliveries {
@@ -427,11 +438,18 @@ impl EventRecord {
     }
 
     fn decode(bytes: &mut In) -> Result<EventRecord, Unreadable> {
+        let (id, event_type) = (bytes.text()?, bytes.text()?);
+        let range = bytes.option(|bytes| Ok((bytes.u32()?, bytes.u32()?)))?;
+        let flags = bytes.u8()?;
+        if flags > 3 {
+            return Err(Unreadable("an event's flags are of no known sort"));
+        }
         Ok(EventRecord {
-            id: bytes.text()?,
-            event_type: bytes.text()?,
-            range: bytes.option(|bytes| Ok((bytes.u32()?, bytes.u32()?)))?,
-            test: bytes.flag()?,
+            id,
+            also: if flags & 2 == 0 { None } else { Some(bytes.array()?) },
+            event_type,
+            range,
+            test: flags & 1 == 1,
             body_hash: bytes.u64()?,
             deliveries: bytes
                 .list(|bytes| Ok(NewDelivery { subscription: bytes.name()?, handler: bytes.name()? }))?,

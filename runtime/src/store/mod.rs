@@ -117,6 +117,8 @@ pub struct Accept {
 pub struct NewEvent {
     /// Never empty: `sha256:<body>` where the request has none.
     pub id: String,
+    /// A second name: an event that came under either of them before is a copy.
+    pub also: Option<String>,
     /// Empty where the request has none.
     pub event_type: String,
     /// Where this event's bytes lie in the body; None: the whole body.

@@ -7,7 +7,6 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::claims::key_of;
 use super::codec::{AcceptRecord, CopyRecord, HoldRecord, KeyCopy, Mark, Record, ShelfChange, ShelfRecord};
 use super::codec::{Kind, SettleRecord, StateCopy};
 use super::core::Core;
@@ -269,10 +268,12 @@ fn sort_accept(
     verdicts.positions.push(candidate.position);
     verdicts.events += accept.events.len() as u64;
     for (event, event_ref) in accept.events.iter().zip(events_at(candidate.position)) {
-        let key = key_of(accept.source.as_str(), &event.id);
-        let copy = KeyCopy { key, event: event_ref, body_hash: event.body_hash, expires: accept.expires };
         // A key in its window outlives its event. Where a later event has it, that one counts.
-        verdicts.key_copies.extend((now < copy.expires).then_some(copy));
+        if now < accept.expires {
+            let (body_hash, expires) = (event.body_hash, accept.expires);
+            let keys = event.keys(&accept.source);
+            verdicts.key_copies.extend(keys.map(|key| KeyCopy { key, event: event_ref, body_hash, expires }));
+        }
     }
     Ok(())
 }

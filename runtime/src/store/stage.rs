@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::claims::{Stored, key_of};
+use super::claims::Stored;
 use super::codec::{
-    AcceptRecord, CopyRecord, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
+    AcceptRecord, CopyRecord, EventRecord, Mark, Record, Redelivery, SecretsSeen, SettleRecord, StateCopy,
 };
 use super::drill::bound;
 use super::index::{Blob, Index, KeyEntry, Range, prefixed};
@@ -193,11 +193,7 @@ pub(super) fn apply_accept(
             let row = Row::accepted(record, event, delivery, position, bytes as u64, deliveries > 1);
             set_row(stage, &id, None, Some(&row))?;
         }
-        stage.seen(KeyEntry {
-            hash: key_of(record.source.as_str(), &event.id),
-            stored: Stored { event: event_ref, body_hash: event.body_hash },
-            expires: record.expires,
-        });
+        stage.seen_event(record, event, event_ref);
     }
     let source = keys::source(&record.source);
     if stage.get_hot(&source)?.is_none() {
@@ -212,6 +208,13 @@ pub(super) fn events_at(position: u64) -> impl Iterator<Item = EventRef> {
 }
 
 impl Stage<'_> {
+    fn seen_event(&mut self, accept: &AcceptRecord, event: &EventRecord, at: EventRef) {
+        let stored = Stored { event: at, body_hash: event.body_hash };
+        for hash in event.keys(&accept.source) {
+            self.seen(KeyEntry { hash, stored, expires: accept.expires });
+        }
+    }
+
     fn seen(&mut self, entry: KeyEntry) {
         self.changes.keys.push(KeyPut { entry, claim: None });
     }
@@ -494,9 +497,7 @@ fn copied_accept(
     }
     clock_seen(stage, accept.received_at, accept.clock)?;
     for (event, event_ref) in accept.events.iter().zip(events_at(position)) {
-        let stored = Stored { event: event_ref, body_hash: event.body_hash };
-        let hash = key_of(accept.source.as_str(), &event.id);
-        stage.seen(KeyEntry { hash, stored, expires: accept.expires });
+        stage.seen_event(accept, event, event_ref);
     }
     Ok(())
 }

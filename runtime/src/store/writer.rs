@@ -77,7 +77,7 @@ where
 pub(super) struct AcceptJob {
     pub draft: Draft,
     pub record: AcceptRecord,
-    /// One for each event of the record, in its order.
+    /// One for each key of each event of the record, in its order.
     pub claims: Vec<Mine>,
 }
 
@@ -257,10 +257,12 @@ impl AcceptJob {
     }
 
     fn stored(self, position: u64) {
-        for ((claim, event), record) in
-            self.claims.into_iter().zip(events_at(position)).zip(&self.record.events)
-        {
-            claim.stored(Stored { event, body_hash: record.body_hash });
+        let mut claims = self.claims.into_iter();
+        for (record, event) in self.record.events.iter().zip(events_at(position)) {
+            let keys = record.keys(&self.record.source).count();
+            for claim in claims.by_ref().take(keys) {
+                claim.stored(Stored { event, body_hash: record.body_hash });
+            }
         }
     }
 }

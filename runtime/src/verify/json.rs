@@ -6,19 +6,26 @@
 //!
 //! Integers are kept as written; other numbers are no scalars here, as they do not print back exactly.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::skim;
 use crate::words::limits::JSON_DEPTH_MAX;
 
-/// Keys of objects from the root on: `data.leadId`.
+/// Keys of objects, and positions in lists, from the root on: `data.leadId`, `events.0.id`. Empty: the root itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Path(Vec<String>);
 
 impl Path {
     pub(super) fn parse(text: &str) -> Result<Path, String> {
+        if text == "." {
+            return Ok(Path(Vec::new()));
+        }
         let segments: Vec<String> = text.split('.').map(str::to_owned).collect();
         if segments.iter().any(String::is_empty) {
             return Err(format!(
@@ -27,7 +34,7 @@ impl Path {
         }
         if text.contains(['[', ']']) {
             return Err(format!(
-                "`{text}`: lists in a path are not supported yet; write keys only, as json:data.id"
+                "`{text}`: an element of a list is named by its position, from 0; write json:events.0.id"
             ));
         }
         if segments.len() > JSON_DEPTH_MAX {
@@ -35,11 +42,38 @@ impl Path {
         }
         Ok(Path(segments))
     }
+
+    /// Puts a text there, for a body that is made here. A key that is a number makes a list where nothing was.
+    pub(super) fn put(&self, document: &mut Value, text: &str) {
+        let at = self.0.iter().fold(document, |at, key| match (key.parse::<usize>(), &mut *at) {
+            (Ok(position), Value::Array(_) | Value::Null) => element(at, position),
+            _ => {
+                if !at.is_object() {
+                    *at = Value::Object(Map::new());
+                }
+                &mut at[key.as_str()]
+            }
+        });
+        *at = Value::String(text.to_owned());
+    }
+}
+
+/// Nobody makes a longer list of nothing.
+const MADE_LIST_MAX: usize = 64;
+
+fn element(at: &mut Value, position: usize) -> &mut Value {
+    if !at.is_array() {
+        *at = Value::Array(Vec::new());
+    }
+    let position = position.min(MADE_LIST_MAX);
+    let list = at.as_array_mut().expect("it was made one");
+    list.resize(list.len().max(position + 1), Value::Null);
+    &mut list[position]
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("."))
+        if self.0.is_empty() { f.write_str(".") } else { f.write_str(&self.0.join(".")) }
     }
 }
 
@@ -94,6 +128,15 @@ impl Node {
             self.children.len() - 1
         });
         &mut self.children[at].1
+    }
+
+    pub(super) fn is_end(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// The element at a position of a list.
+    pub(super) fn at(&self, position: usize) -> Option<&Node> {
+        if self.children.is_empty() { None } else { self.get(position.to_string().as_bytes()) }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Node> {
@@ -159,7 +202,15 @@ impl<'de> Visitor<'de> for Pick<'_, '_> {
         self.set(text)
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
+        for position in 0.. {
+            let is_there = match self.node.at(position) {
+                Some(node) => items.next_element_seed(Pick { node, picked: self.picked })?.is_some(),
+                None => items.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !is_there {
+                break;
+            }
+        }
         Ok(())
     }
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
@@ -195,6 +246,97 @@ impl<'n> Visitor<'_> for Wanted<'n> {
     }
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
         Ok(self.0.get(key.as_bytes()))
+    }
+}
+
+// === the elements of a list ===
+
+/// Where each element of the list at `path` lies in the body, in their order.
+///
+/// # Errors
+/// In words: not JSON, no list there.
+pub(super) fn elements(path: &Path, body: &[u8]) -> Result<Vec<Range<usize>>, String> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let found = Elements { path: &path.0 }.deserialize(&mut json);
+    let found = found.and_then(|found| json.end().map(|()| found));
+    let found = found.map_err(|why| format!("body is not JSON: {why}"))?;
+    let found = found.ok_or_else(|| format!("there is no list at JSON field `{path}`"))?;
+    let range = |raw: &&RawValue| {
+        let from = raw.get().as_ptr() as usize - body.as_ptr() as usize;
+        from..from + raw.get().len()
+    };
+    Ok(found.iter().map(range).collect())
+}
+
+/// The rest of the way to a list.
+#[derive(Clone, Copy)]
+struct Elements<'p> {
+    path: &'p [String],
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = Option<Vec<&'de RawValue>>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = Option<Vec<&'de RawValue>>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let Some((wanted, rest)) = self.path.split_first() else {
+            let mut found = Vec::new();
+            while let Some(raw) = items.next_element::<&RawValue>()? {
+                found.push(raw);
+            }
+            return Ok(Some(found));
+        };
+        let mut found = None;
+        for position in 0.. {
+            if position.to_string() == *wanted {
+                match items.next_element_seed(Elements { path: rest })? {
+                    Some(inner) => found = inner,
+                    None => break,
+                }
+            } else if items.next_element::<IgnoredAny>()?.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+    /// Of a key that is there twice the last one counts, as for `Picker`.
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = entries.next_key::<Cow<'_, str>>()? {
+            match self.path.split_first() {
+                Some((wanted, rest)) if key == wanted.as_str() => {
+                    found = entries.next_value_seed(Elements { path: rest })?;
+                }
+                _ => drop(entries.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
     }
 }
 

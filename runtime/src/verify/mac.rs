@@ -1,4 +1,4 @@
-//! Mac: what proves a request, and the key that is set up for it once.
+//! Mac: what proves a request, and the key that is set up for it once. Public keys are in `public`.
 //!
 //! A token is proved like a MAC: both sides are hashed, so that a comparison sees two values of one length and
 //! its time tells nothing about the secret.
@@ -8,40 +8,86 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use hmac::{Hmac, KeyInit as _};
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256, Sha512};
+use sha1::{Digest as _, Sha1};
+use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 
-/// SHA-512's output, the longest.
+use super::builtin;
+use super::public::{self, PublicKey};
+use super::signed::Piece;
+use crate::words::limits::{PUBLIC_KEY_CANDIDATES_MAX, SIGNATURE_CANDIDATES_MAX};
+
+/// SHA-512's output and Ed25519's signature, the longest that have one length.
 pub(super) const PROOF_BYTES_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    HmacSha1,
-    HmacSha256,
-    HmacSha512,
+    Hmac(Hash),
+    /// A plain hash that the secret goes into.
+    Hash(Hash),
+    Public(public::Algorithm),
     /// The secret itself travels with the request.
     Token,
+    /// The same, as user and password.
+    Basic,
+    /// Whatever anybody sends is taken.
+    Nothing,
+    /// One of `builtin`, which proves it by itself.
+    Builtin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hash {
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+impl Hash {
+    fn len(self) -> usize {
+        match self {
+            Hash::Sha1 => 20,
+            Hash::Sha256 => 32,
+            Hash::Sha512 => 64,
+        }
+    }
 }
 
 impl Proof {
-    /// How long a proof is, in bytes.
-    pub(super) fn len(self) -> usize {
+    /// How long a proof is, in bytes; from and to.
+    pub(super) fn lengths(self) -> (usize, usize) {
         match self {
-            Proof::HmacSha1 => 20,
-            Proof::HmacSha256 | Proof::Token => 32,
-            Proof::HmacSha512 => 64,
+            Proof::Hmac(hash) | Proof::Hash(hash) => (hash.len(), hash.len()),
+            Proof::Public(algorithm) => algorithm.lengths(),
+            Proof::Token | Proof::Basic => (32, 32),
+            Proof::Nothing | Proof::Builtin => (0, 0),
         }
     }
 
-    pub(super) fn ready(self, secret: &[u8]) -> Ready {
-        const ANY_LENGTH: &str = "HMAC takes a key of any length";
+    /// Comparing a MAC costs next to nothing once it is made; a public key is asked for each.
+    pub(super) fn candidates_max(self) -> usize {
         match self {
-            Proof::HmacSha1 => Ready::HmacSha1(Hmac::new_from_slice(secret).expect(ANY_LENGTH)),
-            Proof::HmacSha256 => Ready::HmacSha256(Hmac::new_from_slice(secret).expect(ANY_LENGTH)),
-            Proof::HmacSha512 => Ready::HmacSha512(Box::new(Hmac::new_from_slice(secret).expect(ANY_LENGTH))),
-            Proof::Token => Ready::Token(Bytes::of_token(secret)),
+            Proof::Public(_) => PUBLIC_KEY_CANDIDATES_MAX,
+            _ => SIGNATURE_CANDIDATES_MAX,
         }
+    }
+
+    pub(super) fn ready(self, secret: &[u8]) -> Result<Ready, String> {
+        const ANY_LENGTH: &str = "HMAC takes a key of any length";
+        Ok(match self {
+            Proof::Hmac(Hash::Sha1) => Ready::HmacSha1(Hmac::new_from_slice(secret).expect(ANY_LENGTH)),
+            Proof::Hmac(Hash::Sha256) => Ready::HmacSha256(Hmac::new_from_slice(secret).expect(ANY_LENGTH)),
+            Proof::Hmac(Hash::Sha512) => {
+                Ready::HmacSha512(Box::new(Hmac::new_from_slice(secret).expect(ANY_LENGTH)))
+            }
+            Proof::Hash(hash) => Ready::Hash(hash, secret.into()),
+            Proof::Public(algorithm) => Ready::Public(algorithm.key(secret)?),
+            Proof::Basic if !secret.contains(&b':') => {
+                return Err("the secret is not `user:password`; write both, with a colon between them".into());
+            }
+            Proof::Token | Proof::Basic => Ready::Token(Bytes::of_token(secret)),
+            Proof::Nothing | Proof::Builtin => Ready::Nothing,
+        })
     }
 }
 
@@ -50,27 +96,85 @@ pub(super) enum Ready {
     HmacSha1(Hmac<Sha1>),
     HmacSha256(Hmac<Sha256>),
     HmacSha512(Box<Hmac<Sha512>>),
+    Hash(Hash, Box<[u8]>),
     Token(Bytes),
+    Public(PublicKey),
+    Builtin(Box<builtin::Ready>),
+    Nothing,
+}
+
+/// What a request offers as its proof.
+pub(super) enum Candidate {
+    Mac(Bytes),
+    Signature(Vec<u8>),
 }
 
 impl Ready {
-    /// The right proof for what was signed; the parts go in one after the other, none is copied.
-    pub(super) fn prove<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> Bytes {
+    /// Whether one of the candidates proves the pieces. Each of them is looked at, and none in less time.
+    pub(super) fn proves(&self, pieces: &[Piece<'_>], candidates: &[Candidate]) -> Choice {
+        let mut good = Choice::from(0);
         match self {
-            Ready::HmacSha1(mac) => finish(mac.clone(), parts),
-            Ready::HmacSha256(mac) => finish(mac.clone(), parts),
-            Ready::HmacSha512(mac) => finish(Hmac::clone(mac), parts),
-            Ready::Token(token) => *token,
+            Ready::Public(key) => {
+                let message = pieces.iter().map(|piece| piece.bytes(b"")).collect::<Vec<_>>().concat();
+                for candidate in candidates {
+                    if let Candidate::Signature(signature) = candidate {
+                        good |= Choice::from(u8::from(key.verifies(&message, signature)));
+                    }
+                }
+            }
+            _ => {
+                if let Some(expected) = self.prove(pieces) {
+                    for candidate in candidates {
+                        if let Candidate::Mac(mac) = candidate {
+                            good |= mac.ct_eq(&expected);
+                        }
+                    }
+                }
+            }
+        }
+        good
+    }
+
+    /// The right proof for what was signed; the pieces go in one after the other, none is copied. None: whoever has
+    /// this key cannot make one.
+    pub(super) fn prove(&self, pieces: &[Piece<'_>]) -> Option<Bytes> {
+        match self {
+            Ready::HmacSha1(mac) => Some(finish(mac.clone(), pieces)),
+            Ready::HmacSha256(mac) => Some(finish(mac.clone(), pieces)),
+            Ready::HmacSha512(mac) => Some(finish(Hmac::clone(mac), pieces)),
+            Ready::Hash(hash, secret) => Some(match hash {
+                Hash::Sha1 => digest::<Sha1>(secret, pieces),
+                Hash::Sha256 => digest::<Sha256>(secret, pieces),
+                Hash::Sha512 => digest::<Sha512>(secret, pieces),
+            }),
+            Ready::Token(token) => Some(*token),
+            Ready::Public(_) | Ready::Builtin(_) | Ready::Nothing => None,
+        }
+    }
+
+    pub(super) fn builtin(&self) -> Option<&builtin::Ready> {
+        match self {
+            Ready::Builtin(ready) => Some(ready),
+            _ => None,
         }
     }
 }
 
-fn finish<'a, M: hmac::Mac>(mut mac: M, parts: impl Iterator<Item = &'a [u8]>) -> Bytes {
-    for part in parts {
-        mac.update(part);
+const NONE_IS_LONGER: &str = "no hash here is longer than PROOF_BYTES_MAX";
+
+fn finish<M: hmac::Mac>(mut mac: M, pieces: &[Piece<'_>]) -> Bytes {
+    for piece in pieces {
+        mac.update(piece.bytes(b""));
     }
-    let proof = mac.finalize().into_bytes();
-    Bytes::new(&proof).expect("no hash here is longer than PROOF_BYTES_MAX")
+    Bytes::new(&mac.finalize().into_bytes()).expect(NONE_IS_LONGER)
+}
+
+fn digest<D: sha1::Digest>(secret: &[u8], pieces: &[Piece<'_>]) -> Bytes {
+    let mut hasher = D::new();
+    for piece in pieces {
+        hasher.update(piece.bytes(secret));
+    }
+    Bytes::new(&hasher.finalize()).expect(NONE_IS_LONGER)
 }
 
 /// A proof's bytes, padded with zeros to the longest.
@@ -119,6 +223,8 @@ impl ConstantTimeEq for Bytes {
 pub(super) struct SecretText {
     pub(super) strip_prefix: Option<String>,
     pub(super) decode: Decode,
+    /// A public key: as PEM it is taken whole.
+    pub(super) is_public: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +233,8 @@ pub(super) enum Decode {
     Utf8,
     Base64,
     Hex,
+    /// The text's SHA-1 is the key.
+    Sha1,
 }
 
 impl SecretText {
@@ -134,6 +242,9 @@ impl SecretText {
     pub(super) fn decode(&self, text: &[u8]) -> Result<Vec<u8>, String> {
         if text.is_empty() {
             return Err("the secret is empty; anybody could sign with it".into());
+        }
+        if self.is_public && text.starts_with(b"-----BEGIN ") {
+            return Ok(text.to_vec());
         }
         if matches!(text.last(), Some(b'\n' | b'\r')) {
             return Err(
@@ -150,6 +261,8 @@ impl SecretText {
                 .map_err(|_| "the secret is not base64; copy it whole from the provider's page")?,
             Decode::Hex => hex::decode(text)
                 .map_err(|_| "the secret is not hex; copy it whole from the provider's page")?,
+            Decode::Sha1 if text.is_empty() => Vec::new(),
+            Decode::Sha1 => Sha1::digest(text).to_vec(),
         };
         if key.is_empty() {
             return Err(format!("the secret has nothing after `{prefix}`; anybody could sign with it"));
@@ -168,17 +281,27 @@ mod tests {
         assert_eq!(plain.decode(b"whsec_dGVzdA==").unwrap(), b"whsec_dGVzdA==");
         assert_eq!(plain.decode(b" spaces stay ").unwrap(), b" spaces stay ");
         assert_eq!(plain.decode(b"\xff\x00").unwrap(), b"\xff\x00");
-        let base64 = SecretText { strip_prefix: Some("whsec_".into()), decode: Decode::Base64 };
+        let base64 = SecretText {
+            strip_prefix: Some("whsec_".into()),
+            decode: Decode::Base64,
+            ..SecretText::default()
+        };
         for text in ["whsec_dGVzdA==", "dGVzdA==", "whsec_dGVzdA"] {
             assert_eq!(base64.decode(text.as_bytes()).unwrap(), b"test", "{text}");
         }
-        let hex = SecretText { strip_prefix: None, decode: Decode::Hex };
+        let hex = SecretText { strip_prefix: None, decode: Decode::Hex, ..SecretText::default() };
         assert_eq!(hex.decode(b"00fF").unwrap(), [0, 255]);
+        let sha1 = SecretText { strip_prefix: None, decode: Decode::Sha1, ..SecretText::default() };
+        assert_eq!(hex::encode(sha1.decode(b"abc").unwrap()), "a9993e364706816aba3e25717850c26c9cd0d89d");
     }
 
     #[test]
     fn secrets_that_prove_nothing_are_refused_without_being_told() {
-        let base64 = SecretText { strip_prefix: Some("whsec_".into()), decode: Decode::Base64 };
+        let base64 = SecretText {
+            strip_prefix: Some("whsec_".into()),
+            decode: Decode::Base64,
+            ..SecretText::default()
+        };
         for (text, words) in [
             ("", "empty"),
             ("whsec_", "nothing after `whsec_`"),
@@ -191,8 +314,21 @@ mod tests {
             assert!(error.contains(words), "{text:?}: {error}");
             assert!(!error.contains("dGVzdA") && !error.contains("topsecret"), "{error}");
         }
-        let hex = SecretText { strip_prefix: None, decode: Decode::Hex };
+        let hex = SecretText { strip_prefix: None, decode: Decode::Hex, ..SecretText::default() };
         assert!(hex.decode(b"abc").unwrap_err().contains("not hex"));
+        let sha1 =
+            SecretText { strip_prefix: Some("k_".into()), decode: Decode::Sha1, ..SecretText::default() };
+        assert!(sha1.decode(b"k_").unwrap_err().contains("nothing after `k_`"));
+        let Err(why) = Proof::Basic.ready(b"only-a-user") else { panic!("taken") };
+        assert!(why.contains("user:password"), "{why}");
+    }
+
+    #[test]
+    fn a_plain_hash_has_its_secret_where_the_template_says() {
+        let ready = Proof::Hash(Hash::Sha1).ready(b"b").unwrap();
+        let piece = |text: &'static str| Piece::Bytes(text.as_bytes().into());
+        let made = ready.prove(&[piece("a"), Piece::Secret, piece("c")]).unwrap();
+        assert_eq!(hex::encode(made.as_slice()), "a9993e364706816aba3e25717850c26c9cd0d89d");
     }
 
     #[test]
@@ -206,19 +342,19 @@ mod tests {
     /// RFC 2202 and RFC 4231, test case 2 of each.
     #[test]
     fn macs_are_the_published_ones() {
-        let parts = ["what do ya want ", "for nothing?"];
-        for (proof, expected) in [
-            (Proof::HmacSha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
-            (Proof::HmacSha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
+        let pieces = ["what do ya want ", "for nothing?"].map(|text| Piece::Bytes(text.as_bytes().into()));
+        for (hash, expected) in [
+            (Hash::Sha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
+            (Hash::Sha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
             (
-                Proof::HmacSha512,
+                Hash::Sha512,
                 "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea250554\
                  9758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
             ),
         ] {
-            let made = proof.ready(b"Jefe").prove(parts.iter().map(|part| part.as_bytes()));
+            let made = Proof::Hmac(hash).ready(b"Jefe").unwrap().prove(&pieces).unwrap();
             assert_eq!(hex::encode(made.as_slice()), expected);
-            assert_eq!(made.as_slice().len(), proof.len());
+            assert_eq!(made.as_slice().len(), hash.len());
         }
     }
 }

@@ -1,13 +1,16 @@
-//! Sign: makes the headers that a provider would send, for `longshore send` and the tests.
+//! Sign: makes the headers that a provider would send, for `longshore send` and the tests; and the body, where the
+//! signature travels in it.
 //!
 //! It goes through the same template and format as verification, so that a scheme which signs what it cannot
 //! verify does not exist.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 
 use super::extract::Place;
 use super::format::Encoding;
-use super::{Claim, Key, Request, Scheme, stamp};
+use super::signed::Claimed;
+use super::{Key, Request, Scheme, stamp};
 use crate::words::secret::Secret;
 use crate::words::time::Millis;
 
@@ -20,33 +23,75 @@ pub(super) struct Draft<'a> {
     pub(super) now: Millis,
 }
 
-pub(super) fn sign(
-    scheme: &Scheme,
-    key: &Key,
-    secret: &Secret,
-    draft: &Draft<'_>,
-) -> Result<Vec<(String, String)>, String> {
+/// What a provider would send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    pub headers: Vec<(String, String)>,
+    /// With the signature in it; None: as it was given.
+    pub body: Option<Vec<u8>>,
+}
+
+pub(super) fn sign(scheme: &Scheme, key: &Key, secret: &Secret, draft: &Draft<'_>) -> Result<Signed, String> {
     let mut out = Outgoing::new(draft);
     out.named(scheme, draft)?;
-    let claim =
-        Claim { candidates: Vec::new(), stamp: out.stamp(scheme, draft)?, id: out.id(scheme, draft)? };
+    if scheme.proves_nothing() {
+        return Ok(Signed { headers: out.lines, body: None });
+    }
+    if let Some((builtin, ready)) = scheme.builtin.as_ref().zip(key.ready.builtin()) {
+        for (name, value) in builtin.sign(ready, &out.request(), draft.id, draft.now)? {
+            out.set(&name, &value)?;
+        }
+        return Ok(Signed { headers: out.lines, body: None });
+    }
+    let (stamp, id) = (out.stamp(scheme, draft)?, out.id(scheme, draft)?);
     let signature = match scheme.signature.encoding {
         Encoding::Token => {
             String::from_utf8(secret.expose().to_vec()).map_err(|_| "the token is not text")?
         }
+        Encoding::Basic => Encoding::Basic.encode(secret.expose()),
         encoding => {
-            let parts =
-                scheme.signed.resolve(&out.request(), &claim).map_err(|refused| refused.to_string())?;
-            encoding.encode(key.ready.prove(parts.iter().map(super::signed::Piece::bytes)).as_slice())
+            let claimed = Claimed { stamp: stamp.as_ref(), id: id.as_deref() };
+            let pieces =
+                scheme.signed.resolve(&out.request(), claimed).map_err(|refused| refused.to_string())?;
+            let proof = key.ready.prove(&pieces).ok_or(
+                "the secret is a public key, and only the provider has the private one; send its own test event, or \
+                 post a captured request",
+            )?;
+            encoding.encode(proof.as_slice())
         }
     };
-    let stamp = claim.stamp.as_ref().map(|stamp| stamp.text.as_str());
-    let value = scheme.signature.write(&signature, stamp);
+    let value = scheme.signature.write(&signature, stamp.as_ref().map(|stamp| stamp.text.as_str()));
+    let mut body = None;
     match &scheme.signature.from[0] {
         Place::Header { written, .. } => out.set(written, &value)?,
-        place => return Err(format!("the signature travels in the {place}; only headers can be made here")),
+        Place::Numbered { written, .. } => out.set(&format!("{written}1"), &value)?,
+        place if scheme.signed.has_body() => {
+            return Err(format!(
+                "the signature travels in the {place}, and cannot cover the body that it is in"
+            ));
+        }
+        place => body = Some(with_signature(draft.body, place, &value)?),
     }
-    Ok(out.lines)
+    Ok(Signed { headers: out.lines, body })
+}
+
+/// The body with a value put where the scheme will look for it.
+fn with_signature(body: &[u8], place: &Place, value: &str) -> Result<Vec<u8>, String> {
+    match place {
+        Place::Json { path, .. } => {
+            let mut document: Value = serde_json::from_slice(body).map_err(|e| {
+                format!("the signature travels in the {place}, and the body is not JSON: {e}")
+            })?;
+            path.put(&mut document, value);
+            Ok(document.to_string().into_bytes())
+        }
+        Place::Form(name) => {
+            let others = url::form_urlencoded::parse(body).filter(|(key, _)| key != name);
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            Ok(form.extend_pairs(others).append_pair(name, value).finish().into_bytes())
+        }
+        _ => Err(format!("the signature travels in the {place}; only headers and bodies can be made here")),
+    }
 }
 
 /// The request as far as it is made.

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::extract::Place;
-use super::{Claim, Refused, Request};
+use super::extract::{Place, sorted_form};
+use super::{Refused, Request, stamp};
 
 #[derive(Debug, Default)]
 pub(super) struct Template {
@@ -23,17 +23,40 @@ enum Part {
         until: Option<String>,
     },
     Method,
+    /// As the provider has it registered, with the query that this request has.
     Url,
+    /// The same as HubSpot signs it: some escapes decoded.
+    UrlDecoded,
+    Path,
+    /// The secret itself, of a plain hash.
+    Secret,
+    /// CRC-32 of the body, in decimal.
+    Crc32,
+    /// All fields of a form, sorted: each name, then its value.
+    FormSorted,
     Value(Place),
 }
 
 /// One stretch of the signed bytes.
-pub(super) struct Piece<'a>(Cow<'a, [u8]>);
+pub(super) enum Piece<'a> {
+    Bytes(Cow<'a, [u8]>),
+    Secret,
+}
 
 impl Piece<'_> {
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+    pub(super) fn bytes<'p>(&'p self, secret: &'p [u8]) -> &'p [u8] {
+        match self {
+            Piece::Bytes(bytes) => bytes,
+            Piece::Secret => secret,
+        }
     }
+}
+
+/// What a request claims of itself, as far as it is signed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Claimed<'a> {
+    pub(super) stamp: Option<&'a stamp::Read>,
+    pub(super) id: Option<&'a str>,
 }
 
 // === compiling ===
@@ -66,7 +89,7 @@ impl Template {
     }
 
     pub(super) fn has_body(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Body))
+        self.parts.iter().any(|part| matches!(part, Part::Body | Part::Crc32))
     }
 
     pub(super) fn has_timestamp(&self) -> bool {
@@ -78,12 +101,30 @@ impl Template {
     }
 
     pub(super) fn needs_url(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Url))
+        self.parts.iter().any(|part| matches!(part, Part::Url | Part::UrlDecoded | Part::Path))
+    }
+
+    /// The first that is the secret: None where it is not in it.
+    pub(super) fn secret_at(&self) -> Option<usize> {
+        self.parts.iter().position(|part| matches!(part, Part::Secret))
+    }
+
+    pub(super) fn holds(&self, place: &Place) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Value(signed) if signed.is(place)))
+    }
+
+    /// What stands in the signed text of every request.
+    pub(super) fn literals(&self) -> Vec<&str> {
+        let texts = self.parts.iter().filter_map(|part| match part {
+            Part::Literal(text) => Some(text.as_str()),
+            _ => None,
+        });
+        texts.collect()
     }
 
     /// Two values side by side: the border between them can be moved without changing what is signed.
     pub(super) fn is_ambiguous(&self) -> bool {
-        let is_value = |part: &Part| !matches!(part, Part::Literal(_) | Part::Method);
+        let is_value = |part: &Part| !matches!(part, Part::Literal(_) | Part::Method | Part::Secret);
         self.parts.windows(2).any(|pair| is_value(&pair[0]) && is_value(&pair[1]))
     }
 }
@@ -110,13 +151,15 @@ impl Part {
             "id" => Ok(Part::Id { until: None }),
             "method" => Ok(Part::Method),
             "url" => Ok(Part::Url),
-            "path" | "secret" | "crc32" | "form_sorted" => {
-                Err(format!("`{{{name}}}` is not supported yet; write a scheme without it"))
-            }
+            "url_decoded" => Ok(Part::UrlDecoded),
+            "path" => Ok(Part::Path),
+            "secret" => Ok(Part::Secret),
+            "crc32" => Ok(Part::Crc32),
+            "form_sorted" => Ok(Part::FormSorted),
             _ if name.contains(':') => Place::parse(name).map(Part::Value),
             _ => Err(format!(
-                "`{{{name}}}` is not known; write {{body}}, {{timestamp}}, {{id}}, {{method}}, {{url}}, \
-                 {{header:X}}, {{json:a.b}}, {{form:x}}, {{query:x}} or {{const:name}}"
+                "`{{{name}}}` is not known; write {{body}}, {{timestamp}}, {{id}}, {{method}}, {{url}}, {{path}}, \
+                 {{header:X}}, {{json:a.b}}, {{form:x}}, {{query:x}}, {{crc32}}, {{form_sorted}} or {{const:name}}"
             )),
         }
     }
@@ -128,30 +171,101 @@ impl Template {
     pub(super) fn resolve<'a>(
         &'a self,
         request: &Request<'a>,
-        claim: &'a Claim,
+        claimed: Claimed<'a>,
     ) -> Result<Vec<Piece<'a>>, Refused> {
-        self.parts.iter().map(|part| part.resolve(request, claim)).collect()
+        self.parts.iter().map(|part| part.resolve(request, claimed)).collect()
     }
 }
 
 impl Part {
-    fn resolve<'a>(&'a self, request: &Request<'a>, claim: &'a Claim) -> Result<Piece<'a>, Refused> {
+    fn resolve<'a>(&'a self, request: &Request<'a>, claimed: Claimed<'a>) -> Result<Piece<'a>, Refused> {
         let bytes = match self {
             Part::Literal(text) => text.as_bytes(),
             Part::Body => request.body,
-            Part::Timestamp => claim.stamp.as_ref().map_or(&b""[..], |stamp| stamp.text.as_bytes()),
-            Part::Id { until } => id(claim.id.as_deref().unwrap_or_default(), until.as_deref())?.as_bytes(),
+            Part::Timestamp => claimed.stamp.map_or(&b""[..], |stamp| stamp.text.as_bytes()),
+            Part::Id { until } => id(claimed.id.unwrap_or_default(), until.as_deref())?.as_bytes(),
             Part::Method => request.method.as_bytes(),
-            Part::Url if request.url.is_empty() => {
-                return Err(Refused::Malformed(
-                    "the scheme signs the URL; set `public_url` of the source".into(),
-                ));
+            Part::Url => return Ok(text(registered(request)?)),
+            Part::UrlDecoded => return Ok(text(decoded(registered(request)?))),
+            Part::Path => return Ok(text(path(registered(request)?))),
+            Part::Secret => return Ok(Piece::Secret),
+            Part::Crc32 => return Ok(text(crc32fast::hash(request.body).to_string().into())),
+            Part::FormSorted => {
+                return sorted_form(request.body).map(|form| text(form.into())).map_err(Refused::Malformed);
             }
-            Part::Url => request.url.as_bytes(),
             Part::Value(place) => return value(place, request),
         };
-        Ok(Piece(Cow::Borrowed(bytes)))
+        Ok(Piece::Bytes(Cow::Borrowed(bytes)))
     }
+}
+
+fn text(text: Cow<'_, str>) -> Piece<'_> {
+    Piece::Bytes(match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    })
+}
+
+/// The URL as the provider has it: what the operator wrote, and the query that came, which proxies leave alone.
+fn registered<'a>(request: &Request<'a>) -> Result<Cow<'a, str>, Refused> {
+    let url = request.url;
+    if url.is_empty() {
+        return Err(Refused::Malformed("the scheme signs the URL; set `public_url` of the source".into()));
+    }
+    let (before, written) = url.split_once('?').map_or((url, None), |(before, query)| (before, Some(query)));
+    Ok(match request.query {
+        Some(query) if written != Some(query) => Cow::Owned(format!("{before}?{query}")),
+        _ => Cow::Borrowed(url),
+    })
+}
+
+/// From the host's end to the query.
+fn path(url: Cow<'_, str>) -> Cow<'_, str> {
+    let from = url.find("://").map_or(0, |at| at + 3);
+    let from = url[from..].find(['/', '?']).map_or(url.len(), |at| from + at);
+    let to = url.find('?').unwrap_or(url.len());
+    let path = url.get(from..to).unwrap_or_default();
+    Cow::Owned(if path.is_empty() { "/".to_owned() } else { path.to_owned() })
+}
+
+/// HubSpot decodes these before it signs, and leaves all others as they are.
+/// <https://developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation> (2026)
+fn decoded(url: Cow<'_, str>) -> Cow<'_, str> {
+    const ESCAPES: [(&str, char); 12] = [
+        ("3a", ':'),
+        ("2f", '/'),
+        ("3f", '?'),
+        ("40", '@'),
+        ("21", '!'),
+        ("24", '$'),
+        ("27", '\''),
+        ("28", '('),
+        ("29", ')'),
+        ("2a", '*'),
+        ("2c", ','),
+        ("3b", ';'),
+    ];
+    if !url.contains('%') {
+        return url;
+    }
+    let mut out = String::with_capacity(url.len());
+    let mut rest = &*url;
+    while let Some((before, behind)) = rest.split_once('%') {
+        out.push_str(before);
+        let escape = behind.get(..2).map(str::to_ascii_lowercase);
+        match ESCAPES.iter().find(|(code, _)| escape.as_deref() == Some(code)) {
+            Some((_, character)) => {
+                out.push(*character);
+                rest = &behind[2..];
+            }
+            None => {
+                out.push('%');
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
 }
 
 fn id<'a>(id: &'a str, until: Option<&str>) -> Result<&'a str, Refused> {
@@ -165,8 +279,7 @@ fn id<'a>(id: &'a str, until: Option<&str>) -> Result<&'a str, Refused> {
 
 fn value<'a>(place: &Place, request: &Request<'a>) -> Result<Piece<'a>, Refused> {
     match place.find(request).map_err(Refused::Malformed)? {
-        Some(Cow::Borrowed(text)) => Ok(Piece(Cow::Borrowed(text.as_bytes()))),
-        Some(Cow::Owned(text)) => Ok(Piece(Cow::Owned(text.into_bytes()))),
+        Some(found) => Ok(text(found)),
         None => Err(Refused::Malformed(format!("{place}, which is signed, is absent or empty"))),
     }
 }
@@ -193,11 +306,10 @@ mod tests {
             headers: &headers,
             body: br#"{"a":{"b":"B"}}"#,
         };
-        let stamp = Some(stamp::Read { text: "0017".into(), at: Millis(17_000) });
-        let claim = Claim { candidates: vec![], stamp, id: Some(id.into()) };
+        let stamp = stamp::Read { text: "0017".into(), at: Millis(17_000) };
         let template = template(text);
-        let pieces = template.resolve(&request, &claim)?;
-        Ok(pieces.iter().map(|piece| String::from_utf8_lossy(piece.bytes()).into_owned()).collect())
+        let pieces = template.resolve(&request, Claimed { stamp: Some(&stamp), id: Some(id) })?;
+        Ok(pieces.iter().map(|piece| String::from_utf8_lossy(piece.bytes(b"S3")).into_owned()).collect())
     }
 
     #[test]
@@ -205,7 +317,9 @@ mod tests {
         for (text, expected) in [
             ("{timestamp}.{body}", "0017.{\"a\":{\"b\":\"B\"}}"),
             ("v0:{timestamp}:{id}", "v0:0017:msg"),
-            ("{method}{url}", "POSThttps://h/p"),
+            ("{method}{url}", "POSThttps://h/p?q=Q"),
+            ("{path}", "/p"),
+            ("{secret}-{crc32}", "S3-109616496"),
             ("{header:X-A}|{json:a.b}|{query:q}|{const:tag}", "A|B|Q|42"),
             ("plain", "plain"),
             ("", ""),
@@ -229,7 +343,6 @@ mod tests {
             ("{body", "not closed"),
             ("{bodi}", "`{bodi}` is not known; write {body}"),
             ("{}", "not known"),
-            ("{secret}{body}", "`{secret}` is not supported yet"),
             ("{const:other}", "add it: const: { other:"),
             ("{cookie:x}", "names no place"),
         ] {
@@ -246,9 +359,37 @@ mod tests {
             ("{url}{body}", true),
             ("{timestamp}.{body}", false),
             ("{method}{url}", false),
+            ("{secret}{body}", false),
             ("{body}", false),
         ] {
             assert_eq!(template(text).is_ambiguous(), expected, "{text}");
         }
+    }
+
+    fn of_url(part: &str, url: &str, query: Option<&str>) -> String {
+        let request = Request { method: "GET", url, query, headers: &HeaderMap::new(), body: b"" };
+        let template = template(part);
+        let pieces = template.resolve(&request, Claimed::default()).unwrap();
+        String::from_utf8(pieces[0].bytes(b"").to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_url_has_the_query_that_came() {
+        for (url, query, expected) in [
+            ("https://h/p", None, "https://h/p"),
+            ("https://h/p?a=1", None, "https://h/p?a=1"),
+            ("https://h/p?a=1", Some("a=1"), "https://h/p?a=1"),
+            ("https://h/p?a=1", Some("a=1&b=2"), "https://h/p?a=1&b=2"),
+            ("https://h/p", Some("b=2"), "https://h/p?b=2"),
+        ] {
+            assert_eq!(of_url("{url}", url, query), expected);
+        }
+        for (url, expected) in
+            [("https://h/p/q?a=/", "/p/q"), ("https://h", "/"), ("https://h?a=1", "/"), ("https://h/", "/")]
+        {
+            assert_eq!(of_url("{path}", url, None), expected, "{url}");
+        }
+        let escaped = "https://h/p?a=%3A%2f%20%41%&b=%2";
+        assert_eq!(of_url("{url_decoded}", escaped, None), "https://h/p?a=:/%20%41%&b=%2");
     }
 }

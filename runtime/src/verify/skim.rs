@@ -26,7 +26,8 @@ impl<'b> Skim<'b> {
         self.space();
         match self.left {
             [b'{', ..] => self.entries(node, picked),
-            [b'[', ..] => self.skip(),
+            [b'[', ..] if node.is_end() => self.skip(),
+            [b'[', ..] => self.elements(node, picked),
             [b'"', ..] => {
                 let text = std::str::from_utf8(self.plain_text()?).ok()?;
                 node.set(picked, text);
@@ -69,6 +70,28 @@ impl<'b> Skim<'b> {
                 _ => return None,
             }
         }
+    }
+
+    fn elements(&mut self, node: &Node, picked: &mut Picked) -> Option<()> {
+        self.byte(b'[')?;
+        self.space();
+        if self.byte(b']').is_some() {
+            return Some(());
+        }
+        for position in 0.. {
+            self.space();
+            match node.at(position) {
+                Some(child) => self.wanted(child, picked)?,
+                None => self.skip()?,
+            }
+            self.space();
+            match self.next()? {
+                b',' => {}
+                b']' => break,
+                _ => return None,
+            }
+        }
+        Some(())
     }
 
     /// A value that nobody wants, whatever is within it.

@@ -12,16 +12,21 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
+use super::challenge::ChallengeSpec;
+
 /// How a source signs: one scheme as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spec {
-    /// `hmac`: a keyed hash over the request; `token`: the secret itself travels with the request.
+    /// `hmac`: a keyed hash over the request; `hash`: a plain one that `{secret}` goes into; `ed25519`, `ecdsa-p256`,
+    /// `rsa-sha256`: a signature that a public key proves; `token`: the secret itself travels with the request;
+    /// `basic`: as user and password; `none`: nothing is proved; `twilio`, `adyen`, `aws-sns`, `plaid`, `jwt`: as those
+    /// do it (docs/builtins.md).
     #[serde(rename = "type")]
-    #[schemars(extend("enum" = ["hmac", "token"]))]
+    #[schemars(extend("enum" = ["hmac", "hash", "ed25519", "ecdsa-p256", "rsa-sha256", "token", "basic", "none", "twilio", "adyen", "aws-sns", "plaid", "jwt"]))]
     pub kind: Option<String>,
-    /// The hash of an `hmac`. Never taken from the request.
-    #[schemars(extend("enum" = ["sha1", "sha256", "sha512"]))]
+    /// The hash of an `hmac`, a `hash` or `twilio`, or how a `jwt` is signed. Never taken from the request.
+    #[schemars(extend("enum" = ["sha1", "sha256", "sha512", "hs256", "rs256", "es256"]))]
     pub algorithm: Option<String>,
     pub signature: SignatureSpec,
     pub timestamp: TimestampSpec,
@@ -29,18 +34,61 @@ pub struct Spec {
     pub id: Option<String>,
     /// What is signed, as a template: `{timestamp}.{body}`.
     pub signed: Option<String>,
+    /// `false` says that the sender does not sign the body, so that only what `signed` names is proved.
+    pub body_signed: Option<bool>,
     pub secret: SecretSpec,
     /// Values that must be equal where they are present: `"header:X-Version": "1"`.
     pub require: BTreeMap<String, String>,
     /// Values for `{const:name}` in `signed`.
     #[serde(rename = "const")]
     pub consts: BTreeMap<String, String>,
+    /// `true` lets `type: none` take whatever anybody sends.
+    pub i_know_this_is_unauthenticated: Option<bool>,
+    /// aws-sns: the topics that may send, each as its ARN.
+    pub topics: Option<Texts>,
+    /// aws-sns: `1` takes signatures with SHA-1, and only those.
+    #[schemars(extend("enum" = [1, 2]))]
+    pub signature_version: Option<u64>,
+    /// plaid: whose keys are asked for.
+    #[schemars(extend("enum" = ["production", "sandbox"]))]
+    pub environment: Option<String>,
+    /// jwt: what the token says.
+    pub claims: ClaimsSpec,
+    /// jwt: the URL of the sender's keys; without it they are the source's secrets.
+    pub jwks: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClaimsSpec {
+    /// `iss` must be this.
+    pub issuer: Option<String>,
+    /// `aud` must be this, or hold it; `{url}` is the source's `public_url`.
+    pub audience: Option<String>,
+    /// The claim that is the body's SHA-256.
+    pub body: Option<String>,
+    #[schemars(extend("enum" = ["hex", "base64"]))]
+    pub body_encoding: Option<String>,
+    /// The claim is left out where there is no body.
+    pub body_absent_when_empty: Option<bool>,
+    /// The claim that is a SHA-256 of the URL, in hex.
+    pub url: Option<String>,
+    /// What of the URL: all of it, or Atlassian's canonical request.
+    #[schemars(extend("enum" = ["url", "atlassian"]))]
+    pub url_of: Option<String>,
+    /// atlassian: the path of the app's base URL.
+    pub url_base: Option<String>,
+    /// `exp` must be there; it counts wherever it is.
+    pub expires: Option<bool>,
+    /// How far clocks may differ, for `nbf` and `exp`: `5s`.
+    pub leeway: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SignatureSpec {
-    /// `header:X`, `json:a.b`, `form:x` or `query:x`. With several, any of them may carry a good signature.
+    /// `header:X`, `header-numbered:X-` (for `X-1`, `X-2`, …), `json:a.b`, `form:x` or `query:x`. With several, any of
+    /// them may carry a good signature.
     pub from: Option<Texts>,
     #[schemars(extend("enum" = ["raw", "prefixed", "list", "fields", "positional"]))]
     pub format: Option<String>,
@@ -52,7 +100,7 @@ pub struct SignatureSpec {
     pub assign: Option<String>,
     /// list, fields: the key of the items that are signatures; `*` for any.
     pub key: Option<String>,
-    #[schemars(skip)]
+    /// fields: between groups that have a timestamp and signatures of their own.
     pub groups: Option<String>,
     #[schemars(extend("enum" = ["hex", "base64", "base64url"]))]
     pub encoding: Option<String>,
@@ -61,7 +109,7 @@ pub struct SignatureSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimestampSpec {
-    /// `header:X`, `field:t` (of the signature), `json:a.b` or `form:x`.
+    /// `header:X`, `field:t` (of the signature), `json:a.b`, `form:x` or `query:x`.
     pub from: Option<String>,
     #[schemars(extend("enum" = ["s", "ms", "rfc3339", "http-date"]))]
     pub unit: Option<String>,
@@ -78,8 +126,8 @@ pub struct TimestampSpec {
 pub struct SecretSpec {
     /// Removed from the secret's text where it is there.
     pub strip_prefix: Option<String>,
-    /// How the secret's text becomes the key.
-    #[schemars(extend("enum" = ["utf8", "base64", "hex"]))]
+    /// How the secret's text becomes the key; `sha1`: the text's SHA-1 is the key.
+    #[schemars(extend("enum" = ["utf8", "base64", "hex", "sha1"]))]
     pub decode: Option<String>,
 }
 
@@ -87,12 +135,15 @@ pub struct SecretSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventSpec {
-    /// `header:X`, `json:a.b` or `form:x`; of several, the first that yields a scalar.
+    /// `header:X`, `json:a.b` or `form:x`; of several, the first that yields a scalar. `{json:a}:{json:b}` joins two.
     pub id: Option<Texts>,
     #[serde(rename = "type")]
     pub kind: Option<Texts>,
-    #[schemars(skip)]
+    /// The list whose elements are the events: `json:events`, or `json:.` where the body is that list. In it `json:`
+    /// places of `id` and `type` count from the element. `none`: the request is one event, whatever a preset says.
     pub each: Option<String>,
+    /// Whether an event whose body came before counts as a copy, whatever its id: `true` where the id is not signed.
+    pub dedupe_body: Option<bool>,
 }
 
 /// A scheme that ships with the daemon, and where its sender puts id and type.
@@ -101,6 +152,9 @@ pub struct EventSpec {
 pub struct Preset {
     pub scheme: Spec,
     pub event: EventSpec,
+    /// The handshake that its sender asks for; where it is not written, the one of its name in `challenges.yaml`.
+    #[serde(default)]
+    pub challenge: Option<ChallengeSpec>,
 }
 
 /// What is wrong with a scheme or an event: the key, counted from the source (`scheme.signature.format`,
@@ -138,12 +192,43 @@ impl Spec {
             timestamp: self.timestamp.over(&base.timestamp),
             id: either(&self.id, &base.id),
             signed: either(&self.signed, &base.signed),
+            body_signed: self.body_signed.or(base.body_signed),
             secret: SecretSpec {
                 strip_prefix: either(&self.secret.strip_prefix, &base.secret.strip_prefix),
                 decode: either(&self.secret.decode, &base.secret.decode),
             },
             require,
             consts,
+            i_know_this_is_unauthenticated: self
+                .i_know_this_is_unauthenticated
+                .or(base.i_know_this_is_unauthenticated),
+            topics: either(&self.topics, &base.topics),
+            signature_version: self.signature_version.or(base.signature_version),
+            environment: either(&self.environment, &base.environment),
+            claims: self.claims.over(&base.claims),
+            jwks: either(&self.jwks, &base.jwks),
+        }
+    }
+}
+
+/// Whether a source of this type may have no secret: nothing is proved, or the keys can be had by URL.
+pub fn may_lack_secrets(kind: &str) -> bool {
+    matches!(kind, "none" | "aws-sns" | "plaid" | "jwt")
+}
+
+impl ClaimsSpec {
+    fn over(&self, base: &ClaimsSpec) -> ClaimsSpec {
+        ClaimsSpec {
+            issuer: either(&self.issuer, &base.issuer),
+            audience: either(&self.audience, &base.audience),
+            body: either(&self.body, &base.body),
+            body_encoding: either(&self.body_encoding, &base.body_encoding),
+            body_absent_when_empty: self.body_absent_when_empty.or(base.body_absent_when_empty),
+            url: either(&self.url, &base.url),
+            url_of: either(&self.url_of, &base.url_of),
+            url_base: either(&self.url_base, &base.url_base),
+            expires: self.expires.or(base.expires),
+            leeway: either(&self.leeway, &base.leeway),
         }
     }
 }
@@ -187,6 +272,7 @@ impl EventSpec {
             id: either(&self.id, &base.id),
             kind: either(&self.kind, &base.kind),
             each: either(&self.each, &base.each),
+            dedupe_body: self.dedupe_body.or(base.dedupe_body),
         }
     }
 }
@@ -282,7 +368,7 @@ mod tests {
 
     #[test]
     fn an_event_is_laid_over_a_presets_event() {
-        let base = EventSpec { id: Some(Texts(vec!["json:id".into()])), kind: None, each: None };
+        let base = EventSpec { id: Some(Texts(vec!["json:id".into()])), ..EventSpec::default() };
         let upper: EventSpec = serde_json::from_value(json!({"type": ["json:a", "header:B"]})).unwrap();
         let merged = upper.over(&base);
         assert_eq!(merged.id, base.id);

@@ -40,10 +40,12 @@ pub(super) struct Read {
 
 impl Stamp {
     /// `field`: what the signature held, where the timestamp is one of its items.
-    pub(super) fn read(&self, request: &Request<'_>, field: Option<String>) -> Result<Read, Refused> {
+    pub(super) fn read(&self, request: &Request<'_>, field: Option<&str>) -> Result<Read, Refused> {
         let text = match &self.from {
             From::Field => {
-                field.ok_or_else(|| Refused::Malformed("the signature holds no timestamp".into()))?
+                let field =
+                    field.ok_or_else(|| Refused::Malformed("the signature holds no timestamp".into()));
+                field?.to_owned()
             }
             From::Place(place) => place.require(request, "timestamp")?,
         };

@@ -1,8 +1,8 @@
 //! Vectors: judges one captured request, as `longshore verify --vectors` prints it.
 //!
 //! A vector is an object with `id`, `provider` (a preset's name), `secret`, `headers`, `body` (or `body_base64`,
-//! or `body_repeat` {char, count}) and `now`, and where they matter `extra_secrets`, `method` and `url`. What it
-//! says about itself (`valid`, `reason`) is not looked at.
+//! or `body_repeat` {char, count}) and `now`, and where they matter `extra_secrets`, `method`, `url`, `context` (what
+//! an operator would say, as PayPal's webhook id) and `scheme` (keys laid over the preset's). What it says about itself (`valid`, `reason`) is not looked at.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::spec::Spec;
 use super::{Identity, Request, Scheme, preset};
 use crate::words::limits::VECTOR_BODY_BYTES_MAX;
 use crate::words::secret::Secret;
@@ -32,10 +33,30 @@ pub fn judge(vector: &Value) -> Judgement {
     let Some(preset) = provider.and_then(preset) else {
         return Judgement::new(vector, None, Some("unknown preset".into()));
     };
-    match Scheme::compile(&preset.scheme, &preset.event) {
+    let scheme = match as_operated(&preset.scheme, vector) {
+        Ok(scheme) => scheme,
+        Err(why) => return Judgement::new(vector, None, Some(format!("not a vector: {why}"))),
+    };
+    match Scheme::compile(&scheme, &preset.event) {
         Ok(scheme) => judge_by(&scheme, vector),
         Err(_) => Judgement::new(vector, None, Some("the preset does not compile".into())),
     }
+}
+
+/// The preset's scheme with what an operator lays over it: the vector's `scheme`, and the constants that are signed and
+/// that only an operator knows.
+fn as_operated(scheme: &Spec, vector: &Value) -> Result<Spec, String> {
+    let over: Spec = match vector.get("scheme") {
+        Some(over) => serde_json::from_value(over.clone()).map_err(|e| format!("`scheme`: {e}"))?,
+        None => Spec::default(),
+    };
+    let mut scheme = over.over(scheme);
+    let signed = scheme.signed.clone().unwrap_or_default();
+    let context = vector.get("context").and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in context.filter(|(name, _)| signed.contains(&format!("{{const:{name}}}"))) {
+        scheme.consts.extend(value.as_str().map(|value| (name.clone(), value.to_owned())));
+    }
+    Ok(scheme)
 }
 
 /// Judges one vector by a scheme, whatever provider it names.
@@ -44,7 +65,8 @@ pub fn judge_by(scheme: &Scheme, vector: &Value) -> Judgement {
         Ok(captured) => captured,
         Err(why) => return Judgement::new(vector, None, Some(format!("not a vector: {why}"))),
     };
-    match captured.verify(scheme) {
+    match captured.verify(scheme).map(|mut events| events.swap_remove(0)) {
+        // Of many events the first stands for all.
         Ok(Identity { id, event_type, .. }) => Judgement {
             event_id: Some(id),
             event_type: Some(event_type),
@@ -62,7 +84,7 @@ impl Judgement {
 }
 
 /// A vector's request and the secrets that were live when it came.
-struct Captured<'v> {
+pub(super) struct Captured<'v> {
     secrets: Vec<&'v str>,
     method: &'v str,
     url: &'v str,
@@ -72,7 +94,7 @@ struct Captured<'v> {
 }
 
 impl<'v> Captured<'v> {
-    fn read(vector: &'v Value) -> Result<Captured<'v>, String> {
+    pub(super) fn read(vector: &'v Value) -> Result<Captured<'v>, String> {
         let vector = vector.as_object().ok_or("it is not an object")?;
         let text = |key: &str| vector.get(key).and_then(Value::as_str);
         let mut secrets = vec![text("secret").ok_or("`secret` is not a text")?];
@@ -91,7 +113,7 @@ impl<'v> Captured<'v> {
     }
 
     /// As the daemon would: a secret that it would not start with refuses the request.
-    fn verify(&self, scheme: &Scheme) -> Result<Identity, String> {
+    pub(super) fn verify(&self, scheme: &Scheme) -> Result<Vec<Identity>, String> {
         let keys = self.secrets.iter().map(|secret| scheme.key(&Secret::new(*secret), None));
         let keys = keys.collect::<Result<Vec<_>, String>>()?;
         let headers = self.header_map()?;
@@ -208,6 +230,16 @@ mod tests {
         assert_eq!(judge(&github(extra)).valid, Some(true));
         let (valid, why) = reason(&github(json!({"extra_secrets": [""]})));
         assert_eq!((valid, why.as_str()), (Some(false), "the secret is empty; anybody could sign with it"));
+    }
+
+    #[test]
+    fn what_an_operator_would_lay_over_the_preset_is_laid_over_it() {
+        let renamed = |header: &str| json!({"scheme": {"signature": {"from": format!("header:{header}")}}});
+        assert_eq!(judge(&github(renamed("X-Hub-Signature-256"))).valid, Some(true));
+        assert_eq!(judge(&github(renamed("X-Acme"))).valid, Some(false));
+        let (valid, why) = reason(&github(json!({"scheme": {"signatur": {}}})));
+        assert!(valid.is_none() && why.starts_with("not a vector: `scheme`: unknown field"), "{why}");
+        assert_eq!(judge(&github(json!({"context": {"webhook_id": "of no use"}}))).valid, Some(true));
     }
 
     #[test]

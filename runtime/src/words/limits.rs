@@ -24,6 +24,8 @@ pub const NETWORKS_MAX: usize = 64;
 pub const ORIGIN_METHODS_MAX: usize = 16;
 /// Paths of one granted origin.
 pub const ORIGIN_PATHS_MAX: usize = 64;
+/// `sources.*.credentials`
+pub const SOURCE_CREDENTIALS_MAX: usize = 8;
 /// Also the most deliveries that one event can have.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 pub const EVENT_PATTERNS_MAX: usize = 64;
@@ -154,17 +156,78 @@ pub const REQUEST_TEXT_CHARS_MAX: usize = 120;
 
 /// `sources.*.secrets`
 pub const SECRETS_MAX: usize = 8;
+/// `sources.*.challenge`; a provider has one, some have two.
+pub const CHALLENGES_MAX: usize = 8;
+/// A larger body is no handshake: it is not parsed before its signature was found good. The largest known, Slack's and
+/// Event Grid's, have less than 1 KiB.
+pub const CHALLENGE_BODY_BYTES_MAX: usize = 16 * KIB;
+/// One value of a handshake, as it is checked, signed or given back. Microsoft Graph's have some hundred bytes.
+pub const CHALLENGE_VALUE_BYTES_MAX: usize = 2 * KIB;
+/// Characters and classes of one pattern in `require`; a UUID has nine, a host name of AWS fifty.
+pub const CHALLENGE_PATTERN_PIECES_MAX: usize = 128;
+/// A secret that a handshake brings. Asana's has 64 characters, Notion's 50.
+pub const CAPTURED_SECRET_BYTES: RangeInclusive<usize> = SECRET_BYTES_SHORT..=512;
 /// Signatures tried in one request.
 pub const SIGNATURE_CANDIDATES_MAX: usize = 64;
+/// The same where each costs a check with a public key: tens of microseconds, and a hash of the body.
+pub const PUBLIC_KEY_CANDIDATES_MAX: usize = 4;
+/// The highest number of a `header-numbered:` header.
+pub const NUMBERED_HEADERS_MAX: usize = 100;
+/// Fields of a form or a query that a scheme reads from.
+pub const FORM_FIELDS_MAX: usize = 1000;
 pub const ROTATION_WINDOW_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// A secret shorter than this is warned about.
 pub const SECRET_BYTES_SHORT: usize = 16;
 pub const EVENT_ID_BYTES_MAX: usize = 512;
 pub const EVENT_TYPE_BYTES_MAX: usize = 256;
+/// How often the allocator is asked to give back what was freed.
+pub const MEMORY_GIVEN_BACK_EVERY: Duration = Duration::from_secs(5);
 /// Keys in a `json:` path. What lies beside the paths is skipped without recursion, however deep it is.
 pub const JSON_DEPTH_MAX: usize = 32;
+/// Items of one notification of Adyen's, each with a signature of its own; Adyen sends one.
+pub const SIGNED_ITEMS_MAX: usize = 64;
+/// `scheme.topics` of an `aws-sns`.
+pub const TOPICS_MAX: usize = 256;
+/// A token in a header. Those that are known have less than one KiB.
+pub const JWT_BYTES_MAX: usize = 8 * KIB;
+/// `kid` of a token.
+pub const KEY_ID_BYTES_MAX: usize = 128;
+/// How far a sender's clock may be off, for `nbf` and `exp`; MessageBird's own libraries have this.
+pub const JWT_LEEWAY_DEFAULT: Duration = Duration::from_secs(5);
+/// What a host of keys answers.
+pub const KEY_ANSWER_BYTES_MAX: usize = 64 * KIB;
+/// Keys of one set.
+pub const KEYS_OF_A_SET_MAX: usize = 64;
+/// How long a key that was fetched is used before it is asked for again: whoever ends one early is heard by then.
+pub const KEY_LIFETIME: Duration = Duration::from_secs(3600);
+/// A certificate of SNS has its number in its URL: another one is at another URL.
+pub const KEY_LIFETIME_OF_CERTIFICATES: Duration = Duration::from_secs(24 * 3600);
+/// That there is no such key is remembered this long, so that who made it up is not asked about again.
+pub const KEY_ABSENT_REMEMBERED: Duration = Duration::from_secs(60);
+/// And that a host could not be asked this long: every request that waits would ask anew.
+pub const KEY_FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
+/// One question, from the lookup of the host to the end of its answer. The sender waits.
+pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Questions of one source at once or nearly so ...
+pub const KEY_FETCHES_BURST: u32 = 10;
+/// ... and after that one in this time: a flood of made-up names becomes no flood of questions.
+pub const KEY_FETCH_EVERY: Duration = Duration::from_secs(6);
+/// Keys that one source remembers, those that are absent too.
+pub const KEYS_REMEMBERED_MAX: usize = 64;
 /// What `body_repeat` of a vector may make.
 pub const VECTOR_BODY_BYTES_MAX: usize = 64 * MIB;
+/// A captured request as `verify --request` reads it; a HAR file of a whole page has some megabytes.
+pub const CAPTURE_BYTES_MAX: usize = 64 * MIB;
+/// Known mistakes that are made good and judged again, one or two at a time, until one matches: a second or two.
+pub const TRIES_MAX: usize = 50_000;
+/// The same in bytes that are hashed, for a large body.
+pub const TRIES_BYTES_MAX: usize = 256 * MIB;
+/// A larger body is not laid out anew as JSON: it would be in memory thirty times.
+pub const TRIES_JSON_BYTES_MAX: usize = MIB;
+/// The body of a scheme's sample. What is proved of it hashes it once for each of `SAMPLE_FLIPS_MAX` changes.
+pub const SAMPLE_BODY_BYTES_MAX: usize = 64 * KIB;
+/// Bytes of a sample's body that are changed, one at a time.
+pub const SAMPLE_FLIPS_MAX: usize = 64;
 
 // === store ===
 

@@ -35,8 +35,8 @@ impl fmt::Debug for Secret {
 }
 
 /// Names a secret in the store and in listings: 48 bits of a hash with a domain of its own. Not enough to
-/// recover a secret of 16 bytes or more, enough to tell a source's secrets apart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// recover a secret of 16 bytes or more, enough to tell a source's secrets apart. Zeros: there was no secret.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 6]);
 
 impl fmt::Display for Fingerprint {

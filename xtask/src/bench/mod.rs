@@ -4,7 +4,8 @@
 //! survives that. The same load generator drives every side, and shares the processors with all of them.
 //!
 //! Without a word it measures the seven rows of the table that the project has set itself (`rows`); `sweep`,
-//! `growth`, `pages` and `rebuild` look along one axis each; `strangers` looks at a handler with hostile ones beside it.
+//! `growth`, `pages` and `rebuild` look along one axis each; `strangers` looks at a handler with hostile ones beside it,
+//! `verify` at the cost of a signature and of requests that are made to be slow.
 //! Every result is a file below `target/bench/results`; `render`
 //! writes them into `docs/performance.md`.
 
@@ -27,6 +28,7 @@ mod steady;
 mod strangers;
 mod sweep;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,7 @@ enum Axis {
     Pages(pages::Pages),
     Rebuild(rebuild::Rebuild),
     Strangers(strangers::Strangers),
+    Verify(verify::Verify),
     Render(render::Render),
 }
 
@@ -64,6 +67,7 @@ impl Bench {
             Some(Axis::Pages(pages)) => pages.run(interrupts),
             Some(Axis::Rebuild(rebuild)) => rebuild.run(interrupts),
             Some(Axis::Strangers(strangers)) => strangers.run(interrupts),
+            Some(Axis::Verify(verify)) => verify.run(interrupts),
             Some(Axis::Render(render)) => render.run(interrupts),
         }
     }

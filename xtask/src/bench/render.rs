@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 use serde_json::Value;
 
-use super::{growth, pages, results, rows, strangers, sweep};
+use super::{growth, pages, results, rows, strangers, sweep, verify};
 use crate::interrupt::Interrupts;
 use crate::steps::Steps;
 use crate::workspace::Workspace;
@@ -49,7 +49,7 @@ impl Render {
 type Charts = Vec<(&'static str, Value)>;
 
 /// What is between each pair of marks; None where there is no result.
-fn parts(workspace: &Workspace) -> [(&'static str, Option<String>, Charts); 5] {
+fn parts(workspace: &Workspace) -> [(&'static str, Option<String>, Charts); 6] {
     let read = |name: &str| results::read(workspace, name);
     let sweep = read("sweep");
     let sizes = growth::measured(workspace);
@@ -59,6 +59,7 @@ fn parts(workspace: &Workspace) -> [(&'static str, Option<String>, Charts); 5] {
         ("growth", (!sizes.is_empty()).then(|| growth::shown(&sizes)), growth::charts(&sizes)),
         ("pages", read("pages").map(|result| pages::shown(&result)), Vec::new()),
         ("strangers", read("strangers").map(|result| strangers::shown(&result)), Vec::new()),
+        ("verify", read("verify").map(|result| verify::shown(&result)), Vec::new()),
     ]
 }
 
@@ -120,7 +121,7 @@ mod tests {
     fn the_page_in_the_tree_has_every_mark() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let page = fs::read_to_string(root.join(PAGE)).unwrap();
-        for mark in ["rows", "sweep", "growth", "pages", "strangers"] {
+        for mark in ["rows", "sweep", "growth", "pages", "strangers", "verify"] {
             between(&page, mark, "x").unwrap();
         }
     }

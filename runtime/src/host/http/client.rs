@@ -1,6 +1,6 @@
 //! The client: resolves once, vets every address, dials what it vetted, and keeps its connections.
 //!
-//! One for each handler, with its own pool, TLS sessions and rules. A pooled connection skips the connector and
+//! One for each handler and one for the daemon itself, with its own pool, TLS sessions and rules. A pooled connection skips the connector and
 //! so the vetting: two handlers with different grants must not share one. Redirects are not followed and proxy
 //! variables of the environment are not read.
 
@@ -71,7 +71,8 @@ impl Network {
 }
 
 pub(in crate::host) struct Client {
-    handler: Name,
+    /// None: the daemon itself, to which no network can be granted.
+    handler: Option<Name>,
     http: legacy::Client<Connector, Full<Bytes>>,
 }
 
@@ -92,7 +93,7 @@ pub(super) struct Failure {
 }
 
 impl Client {
-    pub(in crate::host) fn new(handler: Name, network: &Network, granted: &[IpNet]) -> Client {
+    pub(in crate::host) fn new(handler: Option<Name>, network: &Network, granted: &[IpNet]) -> Client {
         let connector = Connector(Arc::new(Dialler::new(network, granted)));
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -154,11 +155,13 @@ impl Client {
 
     fn forbidden(&self, host: &str, Forbidden { address, why }: &Forbidden) -> Error {
         let network = IpNet::from(*address);
-        Error::Denied(format!(
-            "`{host}` is {address} ({why}), which is not dialled unless granted: \
-             handlers.{}.grants.networks: [\"{network}\"]",
-            self.handler
-        ))
+        let what = format!("`{host}` is {address} ({why}), which is not dialled");
+        Error::Denied(match &self.handler {
+            Some(handler) => {
+                format!("{what} unless granted: handlers.{handler}.grants.networks: [\"{network}\"]")
+            }
+            None => what,
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 mod addresses;
 mod client;
 mod effects;
+mod fetch;
 pub(in crate::host) mod granted;
 mod mask;
 mod origin;
@@ -28,6 +29,7 @@ use self::client::{Answer, Failure};
 pub(in crate::host) use self::client::{Client, Network};
 use self::effects::{Departure, Ledger, Next};
 pub use self::effects::{request_body, rewrite_intent};
+pub use self::fetch::{Fetched, Fetcher};
 pub(in crate::host) use self::granted::Granted;
 pub(in crate::host) use self::mask::{Mask, parts_of_url};
 pub(in crate::host) use self::origin::{Origin, Pattern};

@@ -145,6 +145,64 @@ async fn a_request_of_several_events_is_one_record_and_knows_its_own_duplicates(
 }
 
 #[tokio::test]
+async fn an_event_is_known_by_either_of_its_names_also_after_a_restart_and_a_rebuild() {
+    let named = |id: &str, also: &str| {
+        request(vec![NewEvent { also: Some(also.to_owned()), ..new_event(id, &[]) }], "{}")
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let event = accept_one(&ledger, named("evt_1", "signed:a")).await;
+    let copies = [
+        named("evt_2", "signed:a"),
+        named("evt_1", "signed:b"),
+        request(vec![new_event("evt_1", &[])], "{}"),
+    ];
+    let known = async |ledger: &Ledger| {
+        for copy in copies.clone() {
+            let receipt = ledger.accept(copy).await.unwrap();
+            assert!(receipt.events()[0].duplicate && receipt.events()[0].event == event);
+        }
+    };
+    known(&ledger).await;
+    ledger.close().await.unwrap();
+    drop(ledger);
+    known(&open(dir.path())).await;
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let ledger = open(dir.path());
+    known(&ledger).await;
+    // What was only a copy's name is nobody's.
+    assert_ne!(accept_one(&ledger, named("evt_2", "signed:b")).await, event);
+}
+
+#[tokio::test]
+async fn events_of_one_request_are_copies_of_each_other_by_any_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let event = |id: &str, also: &str| NewEvent { also: Some(also.to_owned()), ..new_event(id, &[]) };
+    let events = vec![event("a", "1"), event("b", "1"), event("b", "2"), event("c", "2"), event("d", "3")];
+    let receipt = ledger.accept(request(events, "{}")).await.unwrap();
+    let found: Vec<_> = receipt.events().iter().map(|event| (event.event.ordinal, event.duplicate)).collect();
+    assert_eq!(found, [(0, false), (0, true), (0, true), (0, true), (1, false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_copies_under_other_ids_at_once_one_is_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path());
+    let accepts = (0..64).map(|n| {
+        let event = NewEvent { also: Some("signed:a".to_owned()), ..new_event(&n.to_string(), &[]) };
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.accept(request(vec![event], "{}")).await.unwrap() })
+    });
+    let accepts: Vec<_> = accepts.collect();
+    let mut new = 0;
+    for accept in accepts {
+        new += usize::from(!accept.await.unwrap().events()[0].duplicate);
+    }
+    assert_eq!(new, 1);
+}
+
+#[tokio::test]
 async fn the_same_id_is_known_after_a_restart_and_another_body_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let event = accept_one(&open(dir.path()), for_crm("evt_1")).await;

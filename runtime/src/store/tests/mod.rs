@@ -72,6 +72,7 @@ pub(super) fn open_small(path: &Path, options: Options, now: Millis) -> (Ledger,
 pub(super) fn new_event(id: &str, deliveries: &[(&str, &str)]) -> NewEvent {
     NewEvent {
         id: id.to_owned(),
+        also: None,
         event_type: "message.received".to_owned(),
         range: None,
         test: false,

@@ -34,15 +34,18 @@ fn new_deliveries() -> impl Strategy<Value = NewDelivery> {
 
 fn event_records() -> impl Strategy<Value = EventRecord> {
     let range = option::of((any::<u32>(), any::<u32>()));
-    (any::<String>(), any::<String>(), range, any::<bool>(), any::<u64>(), vec(new_deliveries(), 0..4))
-        .prop_map(|(id, event_type, range, test, body_hash, deliveries)| EventRecord {
+    let names = (any::<String>(), option::of(any::<[u8; 16]>()));
+    (names, any::<String>(), range, any::<bool>(), any::<u64>(), vec(new_deliveries(), 0..4)).prop_map(
+        |((id, also), event_type, range, test, body_hash, deliveries)| EventRecord {
             id,
+            also,
             event_type,
             range,
             test,
             body_hash,
             deliveries,
-        })
+        },
+    )
 }
 
 fn accepts() -> impl Strategy<Value = Record> {

@@ -200,7 +200,7 @@ pub(super) fn fill(events: u64) -> Load {
 }
 
 /// The JSON line that one of the bench's programs prints.
-fn told(command: &mut Command, name: &str) -> Result<Value> {
+pub(super) fn told(command: &mut Command, name: &str) -> Result<Value> {
     let output = command.stdin(Stdio::null()).output().or_trouble(format!("{name} cannot be started"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -53,6 +53,12 @@ pub(super) struct Want {
 }
 
 impl Want {
+    /// Half of them have a second name, which follows from the id: two keys, and the same events are copies.
+    fn also(&self) -> Option<String> {
+        let is_even = self.id.bytes().last().is_some_and(|last| last % 2 == 0);
+        is_even.then(|| format!("also {}", self.id))
+    }
+
     pub(super) fn bytes(&self) -> Bytes {
         let mut text = format!("{}/{}/", self.id, self.variant);
         text.extend(std::iter::repeat_n('x', self.padding));
@@ -73,6 +79,7 @@ impl Request {
             };
             NewEvent {
                 id: want.id.clone(),
+                also: want.also(),
                 event_type: "message.received".to_owned(),
                 range: Some((from, to)),
                 test: false,
